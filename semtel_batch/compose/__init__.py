@@ -1,0 +1,1 @@
+"""From conversations and a strategy to requests: shorten, pack, word."""

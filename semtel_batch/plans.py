@@ -1,0 +1,150 @@
+"""What `plan` decides, frozen: estimates, legs and the plan itself, as saved in the store and printed by --json."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import TypeAdapter
+
+from semtel_batch.records import Classifier, Endpoint, Strategy, Tier, TierPrice, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the user asked for. None means no constraint."""
+
+    deadline_s: float | None = None
+    budget_usd: Decimal | None = None
+    min_agreement: float | None = None  # share of items, with the reference strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataProfile:
+    """What was counted. Tokens are of the conversations' text as it stands in a prompt, in `encoding`."""
+
+    source: str
+    n_conversations: int
+    n_unique: int
+    encoding: str
+    text_tokens: int  # over unique conversations
+    median_tokens: int
+    p90_tokens: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How many labels a strategy changes against the reference strategy, and how that is known."""
+
+    label_change: float  # share of items, 0…1
+    assumed: bool  # taken from a publication, or by construction, not measured on this job
+    basis: str  # one line: by construction, or the source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostLine:
+    """One part of an estimate: classify, grade, reclassify or retry."""
+
+    part: str
+    n_requests: int
+    usage: Usage
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one strategy on one endpoint would cost, take and risk for the whole job."""
+
+    strategy: Strategy
+    endpoint: str
+    lines: tuple[CostLine, ...]
+    usd: Decimal
+    usd_high: Decimal  # with the upper estimate of output tokens and retries
+    time_s: float  # upper estimate: limits for realtime, completion windows for batch
+    quality: Quality
+
+    @property
+    def n_requests(self) -> int:
+        return sum(line.n_requests for line in self.lines)
+
+    @property
+    def usage(self) -> Usage:
+        return sum((line.usage for line in self.lines), Usage())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """An estimate and why it was not chosen; `reason` is empty for the chosen one."""
+
+    estimate: Estimate
+    feasible: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """A part of a plan: these classifiers in one prompt, by this strategy, on this endpoint."""
+
+    number: int
+    classifiers: tuple[str, ...]
+    strategy: Strategy
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The frozen decision. `submit` runs exactly it; `hash` covers everything but `id`, `created_at` and itself."""
+
+    id: str
+    created_at: datetime
+    objective: Objective
+    data: DataProfile
+    classifiers: tuple[Classifier, ...]
+    grader: Classifier | None
+    endpoints: tuple[Endpoint, ...]  # those the legs use
+    prices: tuple[
+        tuple[str, TierPrice], ...
+    ]  # (endpoint, price) of every tier the legs and their retries use
+    legs: tuple[Leg, ...]
+    retry_tier: Tier
+    max_attempts: int
+    seed: int
+    chosen: Estimate
+    alternatives: tuple[Alternative, ...]
+    naive_usd: Decimal
+    certified: bool
+    warnings: tuple[str, ...] = ()
+    hash: str = ""
+
+    def classifier(self, name: str) -> Classifier:
+        return next(c for c in self.classifiers if c.name == name)
+
+    def endpoint(self, name: str) -> Endpoint:
+        return next(e for e in self.endpoints if e.name == name)
+
+    def price(self, endpoint: str, tier: Tier) -> TierPrice:
+        return next(p for name, p in self.prices if name == endpoint and p.tier == tier)
+
+
+_PLAN = TypeAdapter(Plan)
+
+
+def to_json(plan: Plan, *, indent: int | None = None) -> str:
+    return _PLAN.dump_json(plan, indent=indent).decode()
+
+
+def from_json(document: str) -> Plan:
+    return _PLAN.validate_json(document)
+
+
+def seal(plan: Plan) -> Plan:
+    """Give a plan its hash: blake2b over its canonical JSON without id, time and hash."""
+    return replace(plan, hash=content_hash(plan))
+
+
+def content_hash(plan: Plan) -> str:
+    bare = replace(plan, id="", created_at=datetime.min.replace(tzinfo=plan.created_at.tzinfo), hash="")
+    return "b2:" + hashlib.blake2b(to_json(bare).encode(), digest_size=16).hexdigest()

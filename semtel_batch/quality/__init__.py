@@ -1,0 +1,1 @@
+"""Statistics of labels: how far two labellings agree, and which items are doubtful."""

@@ -1,0 +1,14 @@
+"""Where shipped text lies: prompts, strategies and migrations, in an installed wheel or in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_IN_CHECKOUT = {"prompts": "prompts", "strategies": "strategies", "migrations": "state/migrations"}
+
+
+def shipped(kind: str) -> Path:
+    """The folder of shipped `prompts`, `strategies` or `migrations`: the wheel's copy first, the checkout's second."""
+    installed = _PACKAGE / "_shipped" / kind
+    return installed if installed.is_dir() else _PACKAGE.parent / _IN_CHECKOUT[kind]

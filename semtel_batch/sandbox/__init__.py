@@ -1,0 +1,1 @@
+"""A local OpenAI-compatible endpoint: a counterpart for demo, tests and benchmarks. Imports nothing of ours."""

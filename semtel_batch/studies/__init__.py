@@ -1,0 +1,1 @@
+"""Jobs about jobs: what a finished run is worth."""

@@ -105,9 +105,7 @@ class Plan:
     classifiers: tuple[Classifier, ...]
     grader: Classifier | None
     endpoints: tuple[Endpoint, ...]  # those the legs use
-    prices: tuple[
-        tuple[str, TierPrice], ...
-    ]  # (endpoint, price) of every tier the legs and their retries use
+    prices: tuple[tuple[str, TierPrice], ...]  # (endpoint, price) of every tier the legs and their retries use
     legs: tuple[Leg, ...]
     retry_tier: Tier
     max_attempts: int

@@ -1,0 +1,46 @@
+"""What every way to a provider promises; one conformance suite runs on each of them.
+
+A shard goes through `submit` → `poll` until READY or REJECTED → `answers`. Every method can be called again after a
+crash, at any point: `submit` adopts what an earlier call left at the provider before it sends anything, `answers` can
+be taken again and again and asks (realtime) or reads (batch) only what is not in `done`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+from semtel_batch.records import Answer, Progress, Receipt, Shard
+
+Note = Callable[[Receipt], None]
+"""Makes a receipt durable. Called as soon as the provider has given an id, before anything else is sent."""
+
+
+class Transport(Protocol):
+    """The way to one endpoint in one tier."""
+
+    def submit(self, shard: Shard, receipt: Receipt, note: Note) -> Receipt:
+        """Hand the shard's file over; at most one live submission exists for its key whatever happened before.
+
+        `receipt` is what is known so far. A realtime transport has nothing to hand over and returns it as it is.
+        """
+        ...
+
+    def poll(self, shard: Shard, receipt: Receipt) -> Progress:
+        """Ask where the shard stands. Realtime is always READY."""
+        ...
+
+    def answers(self, shard: Shard, receipt: Receipt, done: Collection[str]) -> Iterator[list[Answer]]:
+        """Yield answers in groups worth writing down together, until each custom_id not in `done` came once.
+
+        What the provider lost comes as `Outcome.MISSING`. Nothing is yielded twice in one call.
+        """
+        ...
+
+    def cancel(self, shard: Shard, receipt: Receipt) -> None:
+        """Stop what can be stopped. What was answered before stays to be fetched."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads."""
+        ...

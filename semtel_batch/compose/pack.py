@@ -1,0 +1,77 @@
+"""Which conversations share a prompt: cardinality-capped LPT packing, in a seeded random order.
+
+Longest first into the least loaded open pack mixes long and short texts and fills all packs alike; on lognormal
+lengths it needs 0.4–3.2 % more prompts than the lower bound, where best-fit-decreasing needs 7–28 % and next-fit
+12–33 % (measured; see benchmarks/packing.py). Slots and packs are then shuffled: a model answers differently by
+position, so position must not follow length, and a run that is stopped half-way must have labelled a random sample.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Positions = npt.NDArray[np.intp]
+
+
+def lower_bound(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int) -> int:
+    """The number of packs that no packing can go below: by tokens, by count, and by items that fill one alone."""
+    tokens = np.asarray(lengths, dtype=np.int64)
+    alone = tokens > max_tokens
+    rest = tokens[~alone]
+    return int(alone.sum()) + max(-(-int(rest.sum()) // max_tokens), -(-rest.size // max_items))
+
+
+def pack(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int, seed: int) -> list[Positions]:
+    """Put every position of `lengths` into exactly one pack of at most `max_tokens` and `max_items`.
+
+    Only an item that is longer than `max_tokens` by itself exceeds it, in a pack of its own.
+    """
+    if max_tokens < 1 or max_items < 1:
+        raise ValueError(f"a pack needs room: max_tokens={max_tokens}, max_items={max_items}")
+    tokens = np.asarray(lengths, dtype=np.int64)
+    alone = np.flatnonzero(tokens > max_tokens)
+    rest = np.flatnonzero(tokens <= max_tokens)
+    if max_items == 1:
+        packs: list[Sequence[int]] = [[int(position)] for position in rest]
+    else:
+        packs = list(_least_loaded(tokens, rest, max_tokens, max_items))
+    packs += [[int(position)] for position in alone]
+    return _shuffled(packs, seed)
+
+
+def _least_loaded(tokens: npt.NDArray[np.int64], rest: Positions, max_tokens: int, max_items: int) -> list[list[int]]:
+    """Longest first, each into the least loaded pack with a free slot; what fits nowhere opens a pack."""
+    n_open = lower_bound(tokens[rest], max_tokens=max_tokens, max_items=max_items)
+    packs: list[list[int]] = [[] for _ in range(n_open)]
+    heap = [(0, index) for index in range(n_open)]
+    longest_first = rest[np.argsort(-tokens[rest], kind="stable")]
+    for position, length in zip(longest_first.tolist(), tokens[longest_first].tolist(), strict=True):
+        # The least loaded pack has the most room: if it is full, all are.
+        if heap and heap[0][0] + length <= max_tokens:
+            load, index = heap[0]
+        else:
+            load, index = 0, len(packs)
+            packs.append([])
+            heapq.heappush(heap, (0, index))
+        members = packs[index]
+        members.append(position)
+        if len(members) < max_items:
+            heapq.heapreplace(heap, (load + length, index))
+        else:
+            heapq.heappop(heap)
+    return [members for members in packs if members]
+
+
+def _shuffled(packs: list[Sequence[int]], seed: int) -> list[Positions]:
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(packs))
+    shuffled = []
+    for index in order.tolist():
+        members = np.array(packs[index], dtype=np.intp)
+        rng.shuffle(members)
+        shuffled.append(members)
+    return shuffled

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from semtel_batch.families import Family, family_of
+from semtel_batch.families import Family, extra_body, family_of
 from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage
 from semtel_batch.tokens import count
 
@@ -50,13 +50,15 @@ class PromptSize:
     longest_answer_tokens: int  # if every label were the longest one
     envelope_tokens: int  # the answer's {"results": […]}
     slack: float  # room for white space in the answer
+    reasoning_tokens: int = 0  # expected and hidden, a request
+    reasoning_reserve: int = 0  # room for them in the cap
 
     def expected_completion_tokens(self, n: int) -> int:
-        return self.envelope_tokens + n * self.answer_tokens
+        return self.envelope_tokens + n * self.answer_tokens + self.reasoning_tokens
 
     def max_completion_tokens(self, n: int) -> int:
         """The cap sent with a request: no valid answer is longer, and a runaway one is cut early."""
-        return 32 + int(self.slack * (self.envelope_tokens + n * self.longest_answer_tokens))
+        return 32 + int(self.slack * (self.envelope_tokens + n * self.longest_answer_tokens)) + self.reasoning_reserve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +127,8 @@ def _word(classifiers: tuple[Classifier, ...], stage: Stage, endpoint: Endpoint,
 
 
 def _parameters(family: Family, schema: dict[str, Any] | None, name: str) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    if family.reasoning_effort is not None:
-        parameters["reasoning_effort"] = family.reasoning_effort
-    if family.temperature is not None:
-        parameters["temperature"] = family.temperature
-    if family.prompt_cache_mode is not None:
-        parameters["prompt_cache_options"] = {"mode": family.prompt_cache_mode}
+    parameters = extra_body(family, 0)
+    del parameters[family.token_cap_param]  # differs from request to request, see `Prompt.body`
     if schema is not None:
         parameters["response_format"] = {
             "type": "json_schema",
@@ -232,4 +229,6 @@ def _measure(
         longest_answer_tokens=keys + sum(max(x) for x in lengths),
         envelope_tokens=tokens('{"results":[]}'),
         slack=1.5 if schema else 2.0,
+        reasoning_tokens=family.reasoning_tokens,
+        reasoning_reserve=family.reasoning_reserve,
     )

@@ -1,0 +1,56 @@
+"""Open a project's SQLite file: made and migrated if need be, refused untouched if it is not sound."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
+
+from semtel_batch.errors import StoreError
+from semtel_batch.migrate import migrate
+
+
+def prepare(folder: Path, path: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = not path.exists()
+        database = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            if fresh:
+                path.chmod(0o600)
+            database.execute("PRAGMA journal_mode = WAL")
+            migrate(database, path)
+        finally:
+            database.close()
+    except OSError as error:
+        raise StoreError(
+            f"{folder} can't be written ({error.strerror}); choose a folder you may write with --project."
+        ) from error
+    except sqlite3.OperationalError as error:
+        writable = os.access(folder, os.W_OK)
+        hint = "run again" if writable else "choose a folder you may write with --project"
+        raise StoreError(f"{path} can't be opened ({error}); {hint}.") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{path} is not a sound SQLite file ({error}); restore it from a backup, it was left as it is."
+        ) from error
+
+
+def connect(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late; ours is below
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,107 @@
+"""Parquet parts: manifests, answers and labels, written whole or not at all.
+
+What is large lies here, what must be found lies in the store: a part counts only once the store has its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from semtel_batch.errors import StoreError
+
+MANIFEST = pl.Schema({"request": pl.UInt32, "slot": pl.UInt16, "row": pl.UInt32})
+"""Which conversation stands in which slot of which request of a shard."""
+
+ANSWERS = pl.Schema(
+    {
+        "request": pl.UInt32,
+        "outcome": pl.String,
+        "content": pl.String,
+        "model": pl.String,
+        "status_code": pl.UInt16,
+        "error_code": pl.String,
+        "error_message": pl.String,
+        "latency_s": pl.Float64,
+        "n_tries": pl.UInt16,
+        "prompt_tokens": pl.UInt32,
+        "cached_tokens": pl.UInt32,
+        "cache_write_tokens": pl.UInt32,
+        "completion_tokens": pl.UInt32,
+        "reasoning_tokens": pl.UInt32,
+    }
+)
+"""One row a request, as the provider ended it."""
+
+LABELS = pl.Schema(
+    {
+        "row": pl.UInt32,
+        "classifier": pl.String,
+        "label": pl.String,
+        "outcome": pl.String,
+        "how": pl.String,
+        "detail": pl.String,
+        "request": pl.UInt32,
+        "slot": pl.UInt16,
+        "fingerprint": pl.Binary,
+    }
+)
+"""One row an item, as its answer was read."""
+
+
+def write_part(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
+    """Write a part durably: temporary name, fsync, rename, fsync of the folder. A crash leaves all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    try:
+        frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).write_parquet(
+            temporary, compression="zstd"
+        )
+        settle(temporary, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be written: {error.strerror or error}; free the disk and run again."
+        ) from error
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a finished temporary file its name so that both survive a power cut."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
+    """All rows of the parts, an empty frame for none. A part that is gone or torn is named."""
+    if not paths:
+        return schema.to_frame()
+    frames = []
+    for path in paths:
+        try:
+            frames.append(pl.read_parquet(path))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
+    return pl.concat(frames)
+
+
+def item_fingerprints(frame: pl.DataFrame, ask: str) -> pl.Series:
+    """Identity of each answered question: blake2b-16 of text hash, classifier version and way of asking.
+
+    `frame` has `text_hash` (16 bytes) and `version`; `ask` names what else changes the answer: model and the
+    strategy's parameters, in canonical form.
+    """
+    asked = ask.encode()
+    values = [
+        hashlib.blake2b(text_hash + version.encode() + b"\0" + asked, digest_size=16).digest()
+        for text_hash, version in zip(frame["text_hash"], frame["version"], strict=True)
+    ]
+    return pl.Series("fingerprint", values, dtype=pl.Binary)

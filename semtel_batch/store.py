@@ -1,0 +1,445 @@
+"""The only door to SQLite: plans, legs, shards, submissions, parts, problems and leases.
+
+Every method is one transaction. Money-bearing rows are written with `synchronous=FULL`: what this room has said, it
+has on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from semtel_batch import plans, tables
+from semtel_batch.database import connect, prepare
+from semtel_batch.errors import BadInput, StoreError
+from semtel_batch.plans import Plan
+from semtel_batch.records import Outcome, Progress, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.rows import (
+    Generation,
+    NewShard,
+    Part,
+    PlanRow,
+    PlanState,
+    Problem,
+    ShardRow,
+    ShardState,
+    Submission,
+)
+
+
+class Store:
+    """A project's memory. `state/semtel.sqlite3` holds the rows, `state/files/` the parts."""
+
+    def __init__(self, project: Path, *, create: bool = True) -> None:
+        self.folder = project / "state"
+        self.path = self.folder / "semtel.sqlite3"
+        if not create and not self.path.exists():
+            raise BadInput(f"There is no store in {project}; plan something first, or name the project with --project.")
+        prepare(self.folder, self.path)
+        self._engine = connect(self.path)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def files(self, plan_id: str) -> Path:
+        """The folder of a plan's parts."""
+        return self.folder / "files" / plan_id
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise StoreError(
+                f"{self.path} refused a write or read ({error.orig}); nothing was lost: mend it and run again."
+            ) from error
+
+    # -- plans -------------------------------------------------------------------------------------------------
+
+    def add_plan(self, plan: Plan) -> None:
+        with self._transaction() as t:
+            t.execute(
+                insert(tables.plans).values(
+                    id=plan.id,
+                    created_at=plan.created_at.isoformat(),
+                    hash=plan.hash,
+                    document=plans.to_json(plan),
+                    state=PlanState.PLANNED,
+                )
+            )
+
+    def plan(self, prefix: str | None = None) -> Plan:
+        """The plan of this id or unique prefix; the newest one when none is given."""
+        query = select(tables.plans.c.document).order_by(tables.plans.c.created_at.desc())
+        if prefix:
+            query = query.where(tables.plans.c.id.startswith(prefix, autoescape=True))
+        with self._transaction() as t:
+            found = t.execute(query.limit(2 if prefix else 1)).scalars().all()
+        if not found:
+            which = f"No plan begins with {prefix!r}" if prefix else "There is no plan yet"
+            raise BadInput(f"{which} in {self.path}; see: semtel-batch status, or make one: semtel-batch plan DATA")
+        if len(found) > 1:
+            raise BadInput(f"More than one plan begins with {prefix!r}; give more of its id, see: semtel-batch status")
+        plan = plans.from_json(found[0])
+        if plans.content_hash(plan) != plan.hash:
+            raise StoreError(f"Plan {plan.id} was changed after it was frozen; plan again, and restore the store.")
+        return plan
+
+    def plan_rows(self) -> list[PlanRow]:
+        c = tables.plans.c
+        query = select(c.id, c.created_at, c.state, c.started_at, c.ended_at).order_by(c.created_at.desc())
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [
+            PlanRow(
+                id=r.id,
+                created_at=datetime.fromisoformat(r.created_at),
+                state=PlanState(r.state),
+                started_at=_when(r.started_at),
+                ended_at=_when(r.ended_at),
+            )
+            for r in rows
+        ]
+
+    def plan_row(self, plan_id: str) -> PlanRow:
+        return next(row for row in self.plan_rows() if row.id == plan_id)
+
+    def start_plan(self, plan_id: str, at: datetime) -> None:
+        """Mark a plan as running; the first start is kept, so that the deadline runs from it."""
+        with self._transaction() as t:
+            t.execute(
+                update(tables.plans)
+                .where(tables.plans.c.id == plan_id)
+                .values(
+                    state=PlanState.RUNNING,
+                    started_at=func.coalesce(tables.plans.c.started_at, at.isoformat()),
+                    ended_at=None,
+                )
+            )
+
+    def end_plan(self, plan_id: str, state: PlanState, at: datetime) -> None:
+        with self._transaction() as t:
+            query = update(tables.plans).where(tables.plans.c.id == plan_id)
+            t.execute(query.values(state=state, ended_at=at.isoformat()))
+
+    # -- generations and shards --------------------------------------------------------------------------------
+
+    def generations(self, plan_id: str) -> list[Generation]:
+        query = select(tables.legs).where(tables.legs.c.plan_id == plan_id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [
+            Generation(leg=r.leg, stage=Stage(r.stage), attempt=r.attempt, ended=r.ended_at is not None) for r in rows
+        ]
+
+    def cut(self, plan_id: str, generation: Generation, shards: Sequence[NewShard], at: datetime) -> None:
+        """Record a generation with all its shards, at once: a crash before it leaves nothing to be sent."""
+        with self._transaction() as t:
+            t.execute(
+                insert(tables.legs).values(
+                    plan_id=plan_id,
+                    leg=generation.leg,
+                    stage=generation.stage,
+                    attempt=generation.attempt,
+                    ended_at=None if shards else at.isoformat(),
+                )
+            )
+            for shard in shards:
+                t.execute(insert(tables.shards).values(**self._shard_values(plan_id, generation, shard, at)))
+
+    def _shard_values(self, plan_id: str, generation: Generation, shard: NewShard, at: datetime) -> dict[str, Any]:
+        return {
+            "key": shard.key,
+            "plan_id": plan_id,
+            "leg": generation.leg,
+            "stage": generation.stage,
+            "attempt": generation.attempt,
+            "classifiers": json.dumps(shard.classifiers),
+            "endpoint": shard.endpoint,
+            "tier": shard.tier,
+            "state": ShardState.CUT,
+            "manifest": self._relative(shard.manifest),
+            "n_requests": shard.n_requests,
+            "n_items": shard.n_items,
+            "prompt_tokens": shard.prompt_tokens,
+            "max_completion_tokens": shard.max_completion_tokens,
+            "created_at": at.isoformat(),
+        }
+
+    def shards(self, plan_id: str) -> list[ShardRow]:
+        query = select(tables.shards).where(tables.shards.c.plan_id == plan_id).order_by(tables.shards.c.id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [self._shard_row(r) for r in rows]
+
+    def _shard_row(self, r: Any) -> ShardRow:
+        shard = Shard(
+            id=r.id,
+            key=r.key,
+            plan_id=r.plan_id,
+            leg=r.leg,
+            stage=Stage(r.stage),
+            attempt=r.attempt,
+            classifiers=tuple(json.loads(r.classifiers)),
+            endpoint=r.endpoint,
+            tier=Tier(r.tier),
+            path=self.files(r.plan_id) / "shards" / f"{r.key}.jsonl",
+            n_requests=r.n_requests,
+            n_items=r.n_items,
+            prompt_tokens=r.prompt_tokens,
+            max_completion_tokens=r.max_completion_tokens,
+        )
+        return ShardRow(shard=shard, state=ShardState(r.state), manifest=self.folder / r.manifest)
+
+    def end_shard(self, shard: Shard, at: datetime) -> None:
+        """All answers of a shard are written down; its generation ends with its last shard."""
+        s, legs = tables.shards.c, tables.legs.c
+        siblings = (s.plan_id == shard.plan_id, s.leg == shard.leg, s.stage == shard.stage, s.attempt == shard.attempt)
+        with self._transaction() as t:
+            t.execute(
+                update(tables.shards).where(s.id == shard.id).values(state=ShardState.ENDED, ended_at=at.isoformat())
+            )
+            t.execute(
+                update(tables.submissions)
+                .where(tables.submissions.c.shard_id == shard.id, tables.submissions.c.state != "rejected")
+                .values(state="ended", ended_at=at.isoformat())
+            )
+            still_open = select(func.count()).select_from(tables.shards).where(*siblings, s.state != ShardState.ENDED)
+            if t.execute(still_open).scalar_one() == 0:
+                t.execute(
+                    update(tables.legs)
+                    .where(
+                        legs.plan_id == shard.plan_id,
+                        legs.leg == shard.leg,
+                        legs.stage == shard.stage,
+                        legs.attempt == shard.attempt,
+                    )
+                    .values(ended_at=at.isoformat())
+                )
+
+    # -- submissions -------------------------------------------------------------------------------------------
+
+    def intend(self, shard: Shard, at: datetime) -> Submission:
+        """Write down that a shard is about to be sent, before anything is; an open intent is taken up again."""
+        with self._transaction() as t:
+            last = _last_submission(t, shard.id)
+            if last is not None and last.state != "rejected":
+                return last
+            t.execute(
+                insert(tables.submissions).values(
+                    shard_id=shard.id,
+                    number=last.number + 1 if last else 1,
+                    state="intended",
+                    n_completed=0,
+                    n_failed=0,
+                    n_total=shard.n_requests,
+                    intended_at=at.isoformat(),
+                )
+            )
+            t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(state=ShardState.SUBMITTED))
+            made = _last_submission(t, shard.id)
+        assert made is not None
+        return made
+
+    def note(self, shard: Shard, receipt: Receipt, at: datetime) -> None:
+        """Keep the ids that a provider gave us, the moment it gave them."""
+        values: dict[str, Any] = {"input_file_id": receipt.input_file_id, "batch_id": receipt.batch_id}
+        if receipt.batch_id:
+            values |= {"state": "submitted", "submitted_at": at.isoformat()}
+        self._update_submission(shard, values)
+
+    def observe(self, shard: Shard, progress: Progress, at: datetime) -> None:
+        self._update_submission(
+            shard,
+            {
+                "status": progress.status,
+                "n_completed": progress.n_completed,
+                "n_failed": progress.n_failed,
+                "polled_at": at.isoformat(),
+            },
+        )
+
+    def reject(self, shard: Shard, progress: Progress, at: datetime) -> None:
+        """The provider executed nothing of it: the shard can be sent again, under a new number."""
+        self._update_submission(
+            shard,
+            {
+                "state": "rejected",
+                "status": progress.status,
+                "error_code": progress.error_code,
+                "error_message": progress.error_message,
+                "ended_at": at.isoformat(),
+            },
+        )
+        with self._transaction() as t:
+            t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(state=ShardState.CUT))
+
+    def _update_submission(self, shard: Shard, values: dict[str, Any]) -> None:
+        c = tables.submissions.c
+        newest = select(func.max(c.number)).where(c.shard_id == shard.id).scalar_subquery()
+        with self._transaction() as t:
+            t.execute(update(tables.submissions).where(c.shard_id == shard.id, c.number == newest).values(**values))
+
+    def submissions(self, plan_id: str) -> dict[int, list[Submission]]:
+        """All tries of a plan's shards, oldest first, by shard id."""
+        query = (
+            select(tables.submissions)
+            .join(tables.shards, tables.shards.c.id == tables.submissions.c.shard_id)
+            .where(tables.shards.c.plan_id == plan_id)
+            .order_by(tables.submissions.c.shard_id, tables.submissions.c.number)
+        )
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        found: dict[int, list[Submission]] = {}
+        for row in rows:
+            found.setdefault(row.shard_id, []).append(_submission(row))
+        return found
+
+    # -- parts and problems ------------------------------------------------------------------------------------
+
+    def add_part(self, plan_id: str, part: Part) -> None:
+        """Register a part that is already on the disk; from here on its answers are never asked again."""
+        with self._transaction() as t:
+            t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
+
+    def replace_parts(self, plan_id: str, part: Part) -> list[Path]:
+        """Put one merged part in the place of a shard's parts; returns the files that may now be deleted."""
+        where = tables.parts.c.shard_id == part.shard_id
+        with self._transaction() as t:
+            old = t.execute(select(tables.parts.c.answers, tables.parts.c.labels).where(where)).all()
+            t.execute(tables.parts.delete().where(where))
+            t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
+        return [self.folder / path for row in old for path in row]
+
+    def _part_values(self, plan_id: str, part: Part) -> dict[str, Any]:
+        return {
+            "plan_id": plan_id,
+            "shard_id": part.shard_id,
+            "answers": self._relative(part.answers),
+            "labels": self._relative(part.labels),
+            "n_requests": part.n_requests,
+            "n_items": part.n_items,
+            "n_answered": part.n_answered,
+            "n_tries": part.n_tries,
+            "prompt_tokens": part.usage.prompt_tokens,
+            "cached_tokens": part.usage.cached_tokens,
+            "cache_write_tokens": part.usage.cache_write_tokens,
+            "completion_tokens": part.usage.completion_tokens,
+            "reasoning_tokens": part.usage.reasoning_tokens,
+            "cost_usd": str(part.cost_usd),
+            "written_at": part.written_at.isoformat(),
+        }
+
+    def parts(self, plan_id: str) -> list[Part]:
+        query = select(tables.parts).where(tables.parts.c.plan_id == plan_id).order_by(tables.parts.c.id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [
+            Part(
+                shard_id=r.shard_id,
+                answers=self.folder / r.answers,
+                labels=self.folder / r.labels,
+                n_requests=r.n_requests,
+                n_items=r.n_items,
+                n_answered=r.n_answered,
+                n_tries=r.n_tries,
+                usage=Usage(
+                    prompt_tokens=r.prompt_tokens,
+                    cached_tokens=r.cached_tokens,
+                    cache_write_tokens=r.cache_write_tokens,
+                    completion_tokens=r.completion_tokens,
+                    reasoning_tokens=r.reasoning_tokens,
+                ),
+                cost_usd=Decimal(r.cost_usd),
+                written_at=datetime.fromisoformat(r.written_at),
+            )
+            for r in rows
+        ]
+
+    def set_problems(self, plan_id: str, problems: Sequence[Problem]) -> None:
+        """Replace a plan's problem items with these."""
+        with self._transaction() as t:
+            t.execute(tables.problems.delete().where(tables.problems.c.plan_id == plan_id))
+            for start in range(0, len(problems), 5_000):
+                t.execute(
+                    insert(tables.problems),
+                    [
+                        {
+                            "plan_id": plan_id,
+                            "row": p.row,
+                            "classifier": p.classifier,
+                            "outcome": p.outcome,
+                            "detail": p.detail,
+                            "attempts": p.attempts,
+                        }
+                        for p in problems[start : start + 5_000]
+                    ],
+                )
+
+    def problems(self, plan_id: str) -> list[Problem]:
+        query = select(tables.problems).where(tables.problems.c.plan_id == plan_id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [
+            Problem(
+                row=r.row, classifier=r.classifier, outcome=Outcome(r.outcome), detail=r.detail, attempts=r.attempts
+            )
+            for r in rows
+        ]
+
+    # -- leases ------------------------------------------------------------------------------------------------
+
+    def take_lease(self, name: str, holder: str, at: datetime, until: datetime) -> bool:
+        """Take or extend a lease; False while somebody else's has not run out."""
+        with self._transaction() as t:
+            row = t.execute(select(tables.leases).where(tables.leases.c.name == name)).first()
+            if row is not None and row.holder != holder and datetime.fromisoformat(row.until) > at:
+                return False
+            t.execute(tables.leases.delete().where(tables.leases.c.name == name))
+            t.execute(insert(tables.leases).values(name=name, holder=holder, until=until.isoformat()))
+            return True
+
+    def end_lease(self, name: str, holder: str) -> None:
+        c = tables.leases.c
+        with self._transaction() as t:
+            t.execute(tables.leases.delete().where(c.name == name, c.holder == holder))
+
+    def _relative(self, path: Path) -> str:
+        """Paths are kept relative to state/, so that a project can be moved."""
+        return str(path.relative_to(self.folder))
+
+
+def _last_submission(t: Connection, shard_id: int) -> Submission | None:
+    c = tables.submissions.c
+    row = t.execute(select(tables.submissions).where(c.shard_id == shard_id).order_by(c.number.desc()).limit(1)).first()
+    return _submission(row) if row is not None else None
+
+
+def _submission(row: Any) -> Submission:
+    return Submission(
+        shard_id=row.shard_id,
+        number=row.number,
+        state=row.state,
+        receipt=Receipt(input_file_id=row.input_file_id, batch_id=row.batch_id),
+        status=row.status,
+        n_completed=row.n_completed,
+        n_failed=row.n_failed,
+        n_total=row.n_total,
+        error_code=row.error_code,
+        error_message=row.error_message,
+        submitted_at=_when(row.submitted_at),
+        polled_at=_when(row.polled_at),
+    )
+
+
+def _when(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

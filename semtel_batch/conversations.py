@@ -1,0 +1,244 @@
+"""The conversations of a job: read from the user's files, made into prompt text, counted, deduplicated and kept.
+
+`ingest` writes them once into a folder of Parquet parts with an index beside it; from then on everybody speaks of rows
+of that folder, and a text is read back only where a request is composed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from semtel_batch import tokens, transcripts
+from semtel_batch.errors import BadData, StoreError
+from semtel_batch.sources import Columns, find_files, records
+
+__all__ = ["Columns", "Ingested", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
+
+CHUNK_ROWS = 50_000
+PART_BYTES = 64 * 2**20  # of text: 50,000 long meetings would be gigabytes
+_INDEX = "index.parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What was read and counted. `lengths` are the tokens of the unique conversations, each in its block."""
+
+    folder: Path
+    encoding: str
+    n_conversations: int
+    n_unique: int
+    n_empty: int
+    n_parts: int
+    lengths: npt.NDArray[np.uint32]
+
+
+def read(source: str, columns: Columns | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Iterator[pl.DataFrame]:
+    """The conversations of `source` in chunks: `conversation_id` and `text` as it stands in a prompt."""
+    for chunk in _regrouped(_located(source, columns or Columns(), [], chunk_rows), chunk_rows):
+        yield chunk.select("conversation_id", "text")
+
+
+def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_rows: int = CHUNK_ROWS) -> Ingested:
+    """Write all conversations of `source` into `folder`, all or nothing; what was there before is replaced.
+
+    `part-NNNNN.parquet` holds row, text and text_hash (128-bit blake2b of the UTF-8 text); `index.parquet` one line a
+    conversation: row, conversation_id, first_row (the first row with the same text), n_tokens and n_bytes of its block
+    (`<conversation id="1">` … `</conversation>` and a newline; bytes as JSON escapes them), and part.
+    """
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        draft.mkdir(parents=True)
+        index = _write_parts(source, columns, draft, encoding, chunk_rows)
+        _write(index, draft / _INDEX)
+        _publish(draft, folder)
+    except OSError as problem:
+        raise StoreError(
+            f"The conversations can't be kept in {folder} ({problem}); make room or choose another."
+        ) from problem
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return _summary(index, folder, encoding)
+
+
+def load_index(folder: Path) -> pl.DataFrame:
+    """One line a conversation, as `ingest` wrote it."""
+    return _read_kept(folder / _INDEX)
+
+
+def load_texts(folder: Path, rows: npt.ArrayLike | pl.Series) -> pl.DataFrame:
+    """`row` and `text` of these rows, in this order; only the parts that hold them are read."""
+    wanted = np.asarray(rows, dtype=np.int64)
+    ends = _read_kept(folder / _INDEX, ["part"])["part"].rle().struct.field("len").cum_sum().to_numpy()
+    part_of = np.searchsorted(ends, wanted, side="right")
+    found = []
+    for part in np.unique(part_of).tolist():
+        places = np.flatnonzero(part_of == part)
+        first = int(ends[part - 1]) if part else 0
+        texts = _read_kept(folder / _part_name(part), ["row", "text"])[wanted[places] - first]
+        found.append(texts.with_columns(place=pl.Series(places)))
+    if not found:
+        return pl.DataFrame(schema={"row": pl.UInt32, "text": pl.String})
+    return pl.concat(found).sort("place").drop("place")
+
+
+def iter_parts(folder: Path) -> Iterator[pl.DataFrame]:
+    """`row`, `text` and `text_hash` of all rows, part by part, in order."""
+    for path in sorted(folder.glob("part-*.parquet")):
+        yield _read_kept(path)
+
+
+def _read_kept(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, columns=columns, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as problem:
+        raise StoreError(f"{path} can't be read ({problem}); plan again to write it anew.") from problem
+
+
+# ── from the files to parts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _located(source: str, columns: Columns, files: list[Path], chunk_rows: int) -> Iterator[pl.DataFrame]:
+    """Rendered conversations with the number of their file, which is added to `files`, and their row in it."""
+    for chunk in records(source, columns, chunk_rows=chunk_rows):
+        if not files or files[-1] != chunk.path:
+            files.append(chunk.path)
+        yield pl.DataFrame(
+            {
+                "conversation_id": chunk.frame["conversation_id"].str.replace_all("\0", "\ufffd", literal=True),
+                "text": transcripts.render(chunk.frame),
+                "file": pl.repeat(len(files) - 1, chunk.frame.height, dtype=pl.UInt32, eager=True),
+                "file_row": pl.Series(chunk.rows, dtype=pl.UInt32),
+            }
+        )
+
+
+def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of `chunk_rows`, or of fewer when their text is long; the last may be smaller."""
+    held: list[pl.DataFrame] = []
+    n_rows = n_bytes = 0
+    for frame in frames:
+        rest = frame
+        while rest.height:
+            piece, rest = rest[: chunk_rows - n_rows], rest[chunk_rows - n_rows :]
+            held.append(piece)
+            n_rows += piece.height
+            n_bytes += int(piece["text"].str.len_bytes().sum())
+            if n_rows == chunk_rows or n_bytes >= PART_BYTES:
+                yield pl.concat(held)
+                held, n_rows, n_bytes = [], 0, 0
+    if held:
+        yield pl.concat(held)
+
+
+def _write_parts(source: str, columns: Columns, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
+    """Write the parts, each while the next is read and counted, and make the index."""
+    files: list[Path] = []
+    lines: list[pl.DataFrame] = []
+    n_rows = 0
+    pending: Future[None] | None = None
+    with ThreadPoolExecutor(1) as writer:
+        for number, part in enumerate(_regrouped(_located(source, columns, files, chunk_rows), chunk_rows)):
+            measured = _measured(part, n_rows, number, encoding)
+            n_rows += part.height
+            if pending:
+                pending.result()
+            pending = writer.submit(_write, measured.select("row", "text", "text_hash"), draft / _part_name(number))
+            lines.append(measured.drop("text"))
+        if pending:
+            pending.result()
+    if not lines:
+        raise BadData(f"'{source}' holds no conversation; check the path and the files.")
+    index = pl.concat(lines)
+    _check_unique(index, files)
+    return index.select(
+        "row",
+        "conversation_id",
+        pl.col("row").min().over("text_hash").alias("first_row"),
+        "n_tokens",
+        "n_bytes",
+        "part",
+    )
+
+
+def _measured(part: pl.DataFrame, first_row: int, number: int, encoding: str) -> pl.DataFrame:
+    blocks = transcripts.blocks(part["text"])
+    return part.with_columns(
+        pl.int_range(first_row, first_row + part.height, dtype=pl.UInt32, eager=True).alias("row"),
+        text_hashes(part["text"]).alias("text_hash"),
+        pl.Series("n_tokens", tokens.count(blocks, encoding)),
+        transcripts.json_bytes(blocks).alias("n_bytes"),
+        pl.lit(number, pl.UInt16).alias("part"),
+    )
+
+
+def text_hashes(texts: pl.Series) -> pl.Series:
+    """128-bit blake2b of each UTF-8 text: the same on every machine and in every version, unlike Polars' own hash."""
+    digests = [hashlib.blake2b(text, digest_size=16).digest() for text in texts.cast(pl.Binary).to_list()]
+    return pl.Series(texts.name, digests, dtype=pl.Binary)
+
+
+def _check_unique(index: pl.DataFrame, files: list[Path]) -> None:
+    doubled = index.filter(pl.col("conversation_id").is_duplicated())
+    if not doubled.height:
+        return
+    named = doubled["conversation_id"][0]
+    places = doubled.filter(pl.col("conversation_id") == named)[:3]
+    rows = [f"{files[file]}, row {row}" for file, row in places.select("file", "file_row").iter_rows()]
+    n_ids = doubled["conversation_id"].n_unique()
+    more = f", and {n_ids - 1} more ids are" if n_ids > 1 else " is"
+    raise BadData(f"Id {named!r}{more} there more than once ({'; '.join(rows)}); give every conversation its own id.")
+
+
+# ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    frame.write_parquet(path, compression="zstd", compression_level=1)
+    _sync(path)
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Put a finished draft in its place; until then nothing is seen of it."""
+    _sync(draft)
+    if folder.exists():
+        folder.rename(draft.with_name(draft.name + ".old"))
+    draft.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(draft.with_name(draft.name + ".old"), ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:
+    unique = index.filter(pl.col("row") == pl.col("first_row"))
+    empty_block = transcripts.blocks(pl.Series([""]))
+    return Ingested(
+        folder=folder,
+        encoding=encoding,
+        n_conversations=index.height,
+        n_unique=unique.height,
+        n_empty=int((index["n_bytes"] == transcripts.json_bytes(empty_block)[0]).sum()),
+        n_parts=int(index["part"][-1]) + 1,
+        lengths=unique["n_tokens"].to_numpy(),
+    )

@@ -29,7 +29,8 @@ _UNINFLECTED = frozenset({
 })
 # fmt: on
 _VOWEL = re.compile(r"[aeiouy]")
-_NEGATIONS = frozenset({"no", "not", "non", "nor", "never"})
+_DROPPED_E = re.compile(r"[^aeiou][aeiou][^aeiouwxy]$")
+_ATE = ("ate", "ated", "ating", "ation")
 
 # Word beginnings that turn a meaning round while leaving the word's first two letters as they are; the others (un-,
 # dis-, in-, re-, up-, …) need no list, because a slip may never touch the first two letters.
@@ -74,13 +75,14 @@ def stem(word: str) -> str:
     if len(word) <= 3 or word in _UNINFLECTED or not (word.isascii() and word.isalpha()):
         return word
     word = _singular(word)
+    if word in _UNINFLECTED:
+        return word
     bare = _uninflected(word)
-    if bare.endswith("at") and len(bare) >= 6 and (bare != word or word.endswith("ate")):
-        return bare[:-2]  # information, inform; translation, translate
     if bare.endswith("e") and len(bare) >= 5 and not bare.endswith("ee"):
         bare = bare[:-1]
-        return bare[:-2] if bare.endswith("at") and len(bare) >= 6 else bare
-    return bare[:-1] if bare.endswith("ll") and len(bare) >= 6 else bare
+    if len(bare) >= 6 and word.endswith(_ATE) and bare.endswith("at") and bare[-3] not in "eo":
+        bare = bare[:-2]  # information, inform; translation, translate; but repeat
+    return _undouble(bare) if bare.endswith("ll") else bare
 
 
 def _singular(word: str) -> str:
@@ -101,7 +103,9 @@ def _uninflected(word: str) -> str:
     for ending in ("ing", "ed"):
         root = word.removesuffix(ending)
         if root != word and not word.endswith("eed") and len(root) >= 3 and _VOWEL.search(root):
-            return word if root in _NEGATIONS else _undouble(root)
+            if _DROPPED_E.match(root):  # planned doubles its n, so coded comes from code; but a rating is no rate
+                return root + "e" if ending == "ed" else word
+            return _undouble(root)
     return word
 
 

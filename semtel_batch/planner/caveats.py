@@ -1,0 +1,72 @@
+"""What a user should know before trusting a plan: what was assumed, and what may bite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from semtel_batch.families import family_of
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.timing import HOUR_S, WINDOW_S
+from semtel_batch.plans import Estimate
+from semtel_batch.prices import SELF_HOSTED, shutdown_problem
+from semtel_batch.records import Endpoint, EndpointKind
+
+
+def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
+    """The warnings that a plan carries, most important first."""
+    return (
+        *_about_labels(job, chosen),
+        *_about_time(job, chosen, endpoint),
+        *_about_prices(job, chosen, endpoint),
+        *_about_tokens(job, endpoint),
+    )
+
+
+def _about_labels(job: Job, chosen: Estimate) -> Iterator[str]:
+    quality = chosen.quality
+    if not quality.assumed:
+        return
+    change = f"{quality.label_change:.1%}"
+    yield f"Uncertified: {change} of labels may differ from the naive way's, which is assumed. {quality.basis}."
+    if job.objective.min_agreement is None:
+        yield "No --min-agreement was given: the cheapest way was chosen whatever it does to labels."
+
+
+def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    deadline_s = job.objective.deadline_s
+    until = job.now + timedelta(seconds=max(chosen.time_s, deadline_s or 0.0))
+    problem = shutdown_problem(endpoint, job.now, until)
+    if problem is not None:
+        yield problem.message
+    windowed = chosen.strategy.tier in WINDOW_S
+    if windowed and deadline_s is not None and deadline_s - chosen.time_s < HOUR_S:
+        yield (
+            "The deadline leaves less than an hour after the completion window: what comes back in its last minutes, "
+            "or not at all, is asked again after it."
+        )
+    if windowed and endpoint.enqueued_tokens is None and endpoint.kind is not EndpointKind.COMPATIBLE:
+        yield (
+            f"Endpoint {endpoint.name!r} names no enqueued_tokens limit: one completion window is counted on, and a "
+            "provider that queues fewer tokens makes it several."
+        )
+
+
+def _about_prices(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    price = job.prices.prices[endpoint.name, chosen.strategy.tier]
+    if price.source.startswith(SELF_HOSTED):
+        yield f"Costs are 0 because endpoint {endpoint.name!r} has no price: {SELF_HOSTED}."
+    elif endpoint.kind is EndpointKind.COMPATIBLE and endpoint.price is None:
+        yield f"Endpoint {endpoint.name!r} is priced by {price.source}: set [endpoint.price] in semtel.toml if it does."
+
+
+def _about_tokens(job: Job, endpoint: Endpoint) -> Iterator[str]:
+    family = family_of(endpoint.priced_as)
+    encoding = endpoint.encoding or family.encoding
+    if endpoint.encoding is None and not family.encoding_known:
+        yield f"Tokens of {endpoint.priced_as!r} are counted as {encoding}, which is assumed."
+    if encoding != job.profile.encoding:
+        yield (
+            f"Texts were counted in {job.profile.encoding}, but endpoint {endpoint.name!r} counts in {encoding}: "
+            "the estimate is off by what they differ."
+        )

@@ -1,0 +1,235 @@
+"""What one strategy on one endpoint would cost and take for a whole job: tokens counted, prices looked up.
+
+A pass (classify, grade) asks every conversation once for each group of classifiers. Follow-ups (reclassify, retry)
+ask single items again, one conversation and one classifier a request. No cache hit is counted on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+
+from semtel_batch.compose.prompt import PromptSize, labels_tokens, measure
+from semtel_batch.families import Family, family_of, output_cap
+from semtel_batch.planner.evidence import quality
+from semtel_batch.planner.job import Job, Lengths, groups
+from semtel_batch.planner.room import RequestCounter, alone_room, answer_fits, pack_room
+from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
+from semtel_batch.plans import CostLine, Estimate
+from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
+from semtel_batch.strategies import Recipe
+
+# Priors until a run has been billed; all assumed. Expected, and upper.
+RETRIED_SHARE = (0.01, 0.03)  # items that fail or come back without a label, and are asked again
+FLAGGED_SHARE = (0.10, 0.20)  # items that the grader doubts, and that are asked again
+
+_NOTHING = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An estimate with what the choice needs beside it."""
+
+    estimate: Estimate
+    retry_tier: Tier
+    problem: str = ""  # why it can't be run at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One cost line to be: requests of one stage in one tier, with expected and upper tokens."""
+
+    name: str
+    tier: Tier
+    n_requests: int = 0
+    n_requests_high: int = 0
+    usage: Usage = _NOTHING
+    usage_high: Usage = _NOTHING
+    surcharge: Usage = _NOTHING  # billed on top: a request over the long-context limit costs double
+    cap_tokens: int = 0
+
+    def __add__(self, other: _Part) -> _Part:
+        return _Part(
+            name=self.name,
+            tier=self.tier,
+            n_requests=self.n_requests + other.n_requests,
+            n_requests_high=self.n_requests_high + other.n_requests_high,
+            usage=self.usage + other.usage,
+            usage_high=self.usage_high + other.usage_high,
+            surcharge=self.surcharge + other.surcharge,
+            cap_tokens=self.cap_tokens + other.cap_tokens,
+        )
+
+    def line(self, price: TierPrice) -> CostLine:
+        usd = price.cost_usd(self.usage) + price.cost_usd(self.surcharge)
+        return CostLine(part=self.name, n_requests=self.n_requests, usage=self.usage, usd=usd)
+
+    def usd_high(self, price: TierPrice) -> Decimal:
+        return price.cost_usd(self.usage_high) + price.cost_usd(self.surcharge)
+
+    def load(self) -> Load:
+        return Load(
+            tier=self.tier,
+            n_requests=self.n_requests_high,
+            prompt_tokens=self.usage_high.prompt_tokens,
+            cap_tokens=self.cap_tokens,
+            completion_tokens=self.usage_high.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One strategy on one endpoint, with the conversations as that strategy sends them."""
+
+    job: Job
+    strategy: Strategy
+    endpoint: Endpoint
+    lengths: Lengths
+    counter: RequestCounter
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.endpoint.priced_as)
+
+    def groups(self) -> tuple[tuple[Classifier, ...], ...]:
+        return groups(self.job.classifiers, self.strategy.classifiers_per_request)
+
+    def size(self, group: tuple[Classifier, ...], stage: Stage) -> PromptSize:
+        return measure(group, stage, self.endpoint, self.job.grader)
+
+
+def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, counter: RequestCounter) -> Draft:
+    """Price a strategy on an endpoint whose tier has a known price."""
+    lengths = lengths_of(job, strategy)
+    case = _Case(job=job, strategy=strategy, endpoint=endpoint, lengths=lengths, counter=counter)
+    stages = (Stage.CLASSIFY, Stage.GRADE) if strategy.grade else (Stage.CLASSIFY,)
+    main = [_pass(case, stage) for stage in stages]
+    retry_tier = _retry_tier(case, main)
+    again = [_again(case, retry_tier, "reclassify", FLAGGED_SHARE)] if strategy.grade else []
+    again.append(_again(case, retry_tier, "retry", RETRIED_SHARE))
+    priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
+    lines = tuple(part.line(price) for part, price in priced)
+    return Draft(
+        estimate=Estimate(
+            strategy=strategy,
+            endpoint=endpoint.name,
+            lines=lines,
+            usd=sum((line.usd for line in lines), Decimal(0)),
+            usd_high=sum((part.usd_high(price) for part, price in priced), Decimal(0)),
+            time_s=total_s(endpoint, [part.load() for part in main], [part.load() for part in again]),
+            quality=quality(job, recipe, strategy, endpoint),
+        ),
+        retry_tier=retry_tier,
+        problem=_problem(case, stages),
+    )
+
+
+def lengths_of(job: Job, strategy: Strategy) -> Lengths:
+    """Tokens of each conversation's block as this strategy sends it."""
+    if strategy.truncate_to is None:
+        return job.lengths
+    return job.truncated_lengths(strategy.truncate_to, strategy.keep)
+
+
+def _pass(case: _Case, stage: Stage) -> _Part:
+    """Every conversation once for each group of classifiers; grading runs in the strategy's own tier and packs."""
+    parts = (_group_pass(case, stage, group) for group in case.groups())
+    return sum(parts, _Part(name=stage.value, tier=case.strategy.tier))
+
+
+def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> _Part:
+    size, n = case.size(group, stage), case.strategy.conversations_per_request
+    extra = _extra_tokens(case, stage, group)
+    n_requests = case.counter(case.lengths, extra, pack_room(size, case.endpoint, n), n)
+    text_tokens = int(case.lengths.sum()) + extra * len(case.lengths)
+    part = _part(case, stage.value, case.strategy.tier, size, _Ask(n_requests, len(case.lengths), text_tokens))
+    return replace(part, surcharge=_surcharge(case, size, extra))
+
+
+def _extra_tokens(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> int:
+    if stage is not Stage.GRADE:
+        return 0
+    return labels_tokens(group, case.endpoint.encoding or case.family.encoding)
+
+
+class _Ask(NamedTuple):
+    n_requests: int
+    n_conversations: int
+    text_tokens: int
+
+
+def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _Part:
+    """Tokens of some requests: the static part in each, every conversation once, an answer for each of them."""
+    prompt = ask.n_requests * size.static_tokens + ask.text_tokens
+    envelopes = ask.n_requests * size.envelope_tokens
+    expected = envelopes + ask.n_conversations * size.answer_tokens
+    longest = int(size.slack * (envelopes + ask.n_conversations * size.longest_answer_tokens))
+    hidden = ask.n_requests * case.family.reasoning_tokens
+    hidden_high = ask.n_requests * case.family.reasoning_tokens_high
+    per_request = math.ceil(ask.n_conversations / max(1, ask.n_requests))
+    return _Part(
+        name=name,
+        tier=tier,
+        n_requests=ask.n_requests,
+        n_requests_high=ask.n_requests,
+        usage=Usage(prompt_tokens=prompt, completion_tokens=expected + hidden, reasoning_tokens=hidden),
+        usage_high=Usage(prompt_tokens=prompt, completion_tokens=longest + hidden_high, reasoning_tokens=hidden_high),
+        cap_tokens=ask.n_requests * output_cap(case.family, size.max_completion_tokens(per_request)),
+    )
+
+
+def _surcharge(case: _Case, size: PromptSize, extra: int) -> Usage:
+    """What is billed on top for requests over the long-context limit: input once more, output half as much again."""
+    limit = case.family.long_context_over
+    if limit is None:
+        return _NOTHING
+    prompts = case.lengths[case.lengths + extra + size.static_tokens > limit] + extra + size.static_tokens
+    answers = len(prompts) * size.expected_completion_tokens(1)
+    return Usage(prompt_tokens=int(prompts.sum()), completion_tokens=math.ceil(answers / 2))
+
+
+def _again(case: _Case, tier: Tier, name: str, shares: tuple[float, float]) -> _Part:
+    """A share of all items, each asked again alone: one conversation, one classifier."""
+    expected = _single_items(case, tier, name, shares[0])
+    upper = _single_items(case, tier, name, shares[1])
+    return replace(upper, n_requests=expected.n_requests, usage=expected.usage)
+
+
+def _single_items(case: _Case, tier: Tier, name: str, share: float) -> _Part:
+    n = math.ceil(share * len(case.lengths))
+    text = math.ceil(n * float(case.lengths.mean())) if n else 0
+    total = _Part(name=name, tier=tier)
+    for classifier in case.job.classifiers:
+        size = case.size((classifier,), Stage.CLASSIFY)
+        total += _part(case, name, tier, size, _Ask(n, n, text))
+    return total
+
+
+def _retry_tier(case: _Case, main: list[_Part]) -> Tier:
+    """Where what fails is asked again: the same tier, unless its next window would end after the deadline."""
+    tier, deadline_s = case.strategy.tier, case.job.objective.deadline_s
+    if tier not in WINDOW_S or deadline_s is None or case.job.prices.get(case.endpoint.name, Tier.REALTIME) is None:
+        return tier
+    left_s = deadline_s - sum(part_s(case.endpoint, part.load()) for part in main)
+    return tier if left_s >= WINDOW_S[tier] else Tier.REALTIME
+
+
+def _problem(case: _Case, stages: tuple[Stage, ...]) -> str:
+    """Why the context window rules this out; empty if it doesn't."""
+    n = case.strategy.conversations_per_request
+    for stage in stages:
+        for group in case.groups():
+            size, extra = case.size(group, stage), _extra_tokens(case, stage, group)
+            if pack_room(size, case.endpoint, n) < 1 or not answer_fits(size, case.endpoint, n):
+                return f"the prompt alone fills the context window of {case.family.context_window:,} tokens"
+            n_long = int(np.count_nonzero(case.lengths + extra > alone_room(size, case.endpoint)))
+            if n_long:
+                return (
+                    f"{n_long:,} conversation{'s are' if n_long > 1 else ' is'} too long for the context window of "
+                    f"{case.family.context_window:,} tokens; truncate (strategy truncated) or take them out"
+                )
+    return ""

@@ -1,0 +1,48 @@
+"""What the planner is given: one data set × classifiers under one objective, with prices, recipes and the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from semtel_batch.plans import DataProfile, Objective
+from semtel_batch.prices import PriceBook
+from semtel_batch.records import Classifier, Endpoint, Keep
+from semtel_batch.strategies import Recipe
+
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything a plan is decided from; the same job always gives the same plan."""
+
+    plan_id: str
+    profile: DataProfile
+    lengths: Lengths  # tokens of each unique conversation's block as it stands in a prompt, its tags included
+    truncated_lengths: Callable[[int, Keep], Lengths]  # the same, cut to that many tokens of text
+    classifiers: tuple[Classifier, ...]
+    grader: Classifier | None
+    endpoints: tuple[Endpoint, ...]  # the first one's model is the reference
+    prices: PriceBook
+    objective: Objective
+    recipes: tuple[Recipe, ...]
+    seed: int
+    now: datetime
+    named: bool = False  # the user named the recipes, and so takes what they do to labels
+    assume: bool = False  # the user takes published evidence for measured
+    max_attempts: int = 4
+
+    @property
+    def reference(self) -> Endpoint:
+        return self.endpoints[0]
+
+
+def groups(classifiers: tuple[Classifier, ...], per_request: int) -> tuple[tuple[Classifier, ...], ...]:
+    """Which classifiers share a prompt: consecutive ones, `per_request` at a time; 0 means all."""
+    size = per_request or len(classifiers)
+    return tuple(classifiers[i : i + size] for i in range(0, len(classifiers), size))

@@ -1,0 +1,252 @@
+"""Choose the cheapest way that keeps the deadline, the budget and the agreement, and say why the others lost.
+
+So far one strategy on one endpoint serves the whole job. The mix over strata, endpoints and windows will choose among
+the same drafts: `drafts` prices the points, `_judge` says what each one breaks, `choose` picks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
+from semtel_batch.planner.caveats import caveats
+from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
+from semtel_batch.planner.estimate import Draft, estimate
+from semtel_batch.planner.evidence import keeps_labels
+from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.room import RequestCounter
+from semtel_batch.plans import Alternative, Estimate, Leg, Plan, seal
+from semtel_batch.prices import shutdown_problem
+from semtel_batch.records import Endpoint, Strategy, Tier, TierPrice
+from semtel_batch.strategies import Recipe
+
+_UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafts:
+    """Every point that can be priced, and a line on what had to be left out."""
+
+    made: tuple[Draft, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    draft: Draft
+    reason: str  # empty: may be chosen
+
+
+def choose(job: Job) -> Plan:
+    """Decide a job: the cheapest way that keeps its objective, sealed. Raises `Infeasible` if there is none."""
+    _refuse_shut_down(job)
+    # Cutting and counting all conversations is the dearest step here; both tiers, and grading, use the same cut.
+    job = replace(job, truncated_lengths=functools.cache(job.truncated_lengths))
+    counter = RequestCounter(seed=job.seed)
+    drafts = price_all(job, counter)
+    limits = constraints(job.objective)
+    judged = [_judge(job, draft, limits) for draft in drafts.made]
+    able = [one.draft for one in judged if not one.reason]
+    if not able:
+        raise _infeasible(job, judged, limits)
+    best = min(able, key=lambda draft: (draft.estimate.usd, draft.estimate.time_s))
+    alternatives = tuple(_alternative(one, best.estimate) for one in judged)
+    return seal(_plan(job, best, alternatives, drafts.left_out, counter))
+
+
+# ── the points ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def price_all(job: Job, counter: RequestCounter) -> Drafts:
+    """Price every strategy of every recipe on every endpoint that offers its tier."""
+    made: list[Draft] = []
+    left_out: dict[str, None] = {}
+    for endpoint in job.endpoints:
+        for recipe, strategy in _points(job, endpoint):
+            obstacle = _obstacle(job, strategy, endpoint)
+            if obstacle:
+                left_out[obstacle] = None
+            else:
+                made.append(estimate(job, recipe, strategy, endpoint, counter))
+    if not made:
+        raise _nothing_to_choose(job, tuple(left_out))
+    return Drafts(made=tuple(made), left_out=tuple(left_out))
+
+
+def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
+    """The distinct strategies that an endpoint can be asked for."""
+    points = {
+        _plain(job, strategy): recipe
+        for recipe in job.recipes
+        for strategy in recipe.strategies()
+        if strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
+    }
+    return [(recipe, strategy) for strategy, recipe in points.items()]
+
+
+def _plain(job: Job, strategy: Strategy) -> Strategy:
+    """With one classifier there is nothing to combine: the same requests, under the name that says so."""
+    m = strategy.classifiers_per_request
+    return replace(strategy, classifiers_per_request=1) if m != 1 and len(job.classifiers) == 1 else strategy
+
+
+def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
+    """Why a point can't be priced; empty if it can."""
+    if strategy.grade and job.grader is None:
+        return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
+    if strategy.compress_rate is not None:
+        return f"Recipe {strategy.recipe} was left out: it compresses, and no compressor is set up."
+    unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
+    if unknown is not None:
+        return unknown
+    if job.prices.get(endpoint.name, strategy.tier) is None:
+        return f"No {strategy.tier!s} price was looked up for endpoint {endpoint.name!r}."
+    return ""
+
+
+def _nothing_to_choose(job: Job, left_out: Sequence[str]) -> Infeasible | PriceUnknown:
+    if left_out and set(left_out) <= set(job.prices.unknown.values()):
+        return PriceUnknown(" ".join(left_out))
+    if left_out:
+        return Infeasible(" ".join(left_out))
+    recipes = ", ".join(recipe.name for recipe in job.recipes)
+    offers = "; ".join(f"{e.name} (model {e.model}) offers {', '.join(e.tiers)}" for e in job.endpoints)
+    return Infeasible(
+        f"No endpoint offers the tier and model of {recipes}: {offers}; add the tier to the endpoint in semtel.toml, "
+        "or name another recipe."
+    )
+
+
+# ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
+    if draft.problem:
+        return _Judged(draft=draft, reason=draft.problem)
+    if not _is_allowed(job, draft):
+        return _Judged(draft=draft, reason=_UNMEASURED)
+    missed = [one.reason(draft.estimate) for one in limits if not one.keeps(draft.estimate)]
+    return _Judged(draft=draft, reason="; ".join(missed))
+
+
+def _is_allowed(job: Job, draft: Draft) -> bool:
+    return job.named or job.assume or keeps_labels(job, draft.estimate.strategy, _endpoint(job, draft))
+
+
+def _alternative(one: _Judged, best: Estimate) -> Alternative:
+    this = one.draft.estimate
+    if one.reason or this is best:
+        return Alternative(estimate=this, feasible=not one.reason, reason=one.reason)
+    if this.usd == best.usd:
+        return Alternative(estimate=this, feasible=True, reason="costs the same and is not faster")
+    return Alternative(estimate=this, feasible=True, reason=f"costs {dollars(this.usd - best.usd)} more")
+
+
+def _infeasible(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint]) -> Infeasible:
+    """Name the limit that binds, and of each the nearest value at which a plan exists."""
+    runnable = [one.draft for one in judged if not one.draft.problem]
+    allowed = [draft.estimate for draft in runnable if _is_allowed(job, draft)]
+    if not allowed:
+        problems = list(dict.fromkeys(one.reason for one in judged if one.draft.problem)) or [_UNMEASURED]
+        return Infeasible(f"No strategy can be run: {'; '.join(problems)}.")
+    asked = " and ".join(one.asked() for one in limits)
+    binds = " and ".join(one.name for one in binding(limits, allowed))
+    near = "; ".join(_near(one, limits, allowed) for one in limits)
+    return Infeasible(
+        f"No plan keeps {asked}; what binds is the {binds}. Nearest: {near}.{_hint(job, runnable, limits)}"
+    )
+
+
+def _near(one: Constraint, limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> str:
+    best = nearest(one, limits, estimates)
+    also = [other for other in limits if other is not one and not other.keeps(best)]
+    with_also = "".join(f" with {other.name} {other.show(other.measure(best))}" for other in also)
+    return f"{one.name} {one.show(one.measure(best))}{with_also} ({best.strategy.recipe} on {best.endpoint})"
+
+
+def _hint(job: Job, runnable: Sequence[Draft], limits: Sequence[Constraint]) -> str:
+    """Ways that would keep every limit, but need the user's word for what they do to labels."""
+    barred = [d.estimate for d in runnable if not _is_allowed(job, d) and all(c.keeps(d.estimate) for c in limits)]
+    if not barred:
+        return ""
+    cheapest = min(barred, key=lambda e: e.usd)
+    return (
+        f" Recipe {cheapest.strategy.recipe} would keep it, but may change {cheapest.quality.label_change:.1%} of "
+        "labels (assumed): name it with --strategy, or say --assume."
+    )
+
+
+# ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(
+    job: Job, best: Draft, alternatives: tuple[Alternative, ...], left_out: tuple[str, ...], counter: RequestCounter
+) -> Plan:
+    chosen, endpoint = best.estimate, _endpoint(job, best)
+    return Plan(
+        id=job.plan_id,
+        created_at=job.now,
+        objective=job.objective,
+        data=job.profile,
+        classifiers=job.classifiers,
+        grader=job.grader if chosen.strategy.grade else None,
+        endpoints=(endpoint,),
+        prices=_prices(job, best),
+        legs=_legs(job, chosen),
+        retry_tier=best.retry_tier,
+        max_attempts=job.max_attempts,
+        seed=job.seed,
+        chosen=chosen,
+        alternatives=alternatives,
+        naive_usd=_naive(job, endpoint, counter).usd,
+        certified=keeps_labels(job, chosen.strategy, endpoint),
+        warnings=(*caveats(job, chosen, endpoint), *left_out),
+    )
+
+
+def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
+    name = best.estimate.endpoint
+    tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier))
+    return tuple((name, job.prices.prices[name, tier]) for tier in tiers)
+
+
+def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
+    grouped = groups(job.classifiers, chosen.strategy.classifiers_per_request)
+    return tuple(
+        Leg(
+            number=number,
+            classifiers=tuple(classifier.name for classifier in group),
+            strategy=chosen.strategy,
+            endpoint=chosen.endpoint,
+        )
+        for number, group in enumerate(grouped)
+    )
+
+
+def _naive(job: Job, chosen: Endpoint, counter: RequestCounter) -> Estimate:
+    """The way that savings are counted against: naive on the reference, in realtime or the cheapest tier it has."""
+    for endpoint in (job.reference, chosen):
+        known = [tier for tier in endpoint.tiers if job.prices.get(endpoint.name, tier) is not None]
+        if known:
+            break
+    tier = Tier.REALTIME if Tier.REALTIME in known else min(known, key=lambda t: _unit_usd(job, endpoint, t))
+    naive = Strategy(recipe="naive", tier=tier)
+    return estimate(job, job.recipes[0], naive, endpoint, counter).estimate
+
+
+def _unit_usd(job: Job, endpoint: Endpoint, tier: Tier) -> tuple[object, ...]:
+    price = job.prices.prices[endpoint.name, tier]
+    return (price.input_usd, price.output_usd)
+
+
+def _endpoint(job: Job, draft: Draft) -> Endpoint:
+    return next(e for e in job.endpoints if e.name == draft.estimate.endpoint)
+
+
+def _refuse_shut_down(job: Job) -> None:
+    for endpoint in job.endpoints:
+        problem = shutdown_problem(endpoint, job.now, job.now)
+        if problem is not None and problem.severity == "refuse":
+            raise BadConfig(problem.message)

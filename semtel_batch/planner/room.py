@@ -1,0 +1,90 @@
+"""How many tokens of conversations fit into one request, and how many requests a job makes.
+
+The plan and the run take both from here, so that what is priced is what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from semtel_batch.compose.pack import pack
+from semtel_batch.compose.prompt import PromptSize
+from semtel_batch.families import Family, family_of
+from semtel_batch.planner.job import Lengths
+from semtel_batch.records import Endpoint
+
+# Packs are formed within consecutive rows of this many, so that a run never holds more than that in memory.
+SLICE_ROWS = 50_000
+
+# A pack leaves a fifth of the window free: counts are estimates for some families, and models get worse when full.
+_PACK_SHARE = 0.8
+# One conversation alone may fill nearly all of it; there is no smaller way to ask it uncut.
+_ALONE_SHARE = 0.95
+
+
+def pack_room(size: PromptSize, endpoint: Endpoint, n: int) -> int:
+    """Tokens of conversations that a request of up to `n` may hold; below 1 if not even an empty one fits.
+
+    Packs also stay below the length at which a provider bills a whole request double.
+    """
+    family = family_of(endpoint.priced_as)
+    window = min(family.context_window, family.long_context_over or family.context_window)
+    return int(_PACK_SHARE * window) - size.static_tokens - _answer_room(size, family, n)
+
+
+def alone_room(size: PromptSize, endpoint: Endpoint) -> int:
+    """The longest conversation that can be asked at all, in a request of its own."""
+    family = family_of(endpoint.priced_as)
+    return int(_ALONE_SHARE * family.context_window) - size.static_tokens - _answer_room(size, family, 1)
+
+
+def answer_fits(size: PromptSize, endpoint: Endpoint, n: int) -> bool:
+    """Whether the model can write an answer for `n` conversations."""
+    family = family_of(endpoint.priced_as)
+    return _answer_room(size, family, n) <= family.max_output_tokens
+
+
+def _answer_room(size: PromptSize, family: Family, n: int) -> int:
+    return size.max_completion_tokens(n) + family.reasoning_reserve
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounter:
+    """Counts requests, and remembers: tiers, and often classifiers, share the same packs."""
+
+    seed: int
+    _known: dict[tuple[int, int, int, int], tuple[Lengths, int]] = field(default_factory=dict)
+
+    def __call__(self, lengths: Lengths, extra: int, room: int, n: int) -> int:
+        """How many requests of up to `n` conversations, each `extra` tokens longer than its length."""
+        key = (id(lengths), extra, room, n)
+        if key not in self._known:
+            # The array is kept with its count, so that its id can't be given to another one meanwhile.
+            self._known[key] = lengths, count_requests(lengths + extra if extra else lengths, room, n, self.seed)
+        return self._known[key][1]
+
+
+def count_requests(lengths: Lengths, room: int, n: int, seed: int) -> int:
+    """How many requests `pack` makes of these conversations, slice by slice as the run does."""
+    if n == 1:
+        return len(lengths)
+    return sum(_count_packs(part, room, n, seed) for part in slices(lengths))
+
+
+def slices(lengths: Lengths) -> Iterator[Lengths]:
+    for start in range(0, len(lengths), SLICE_ROWS):
+        yield lengths[start : start + SLICE_ROWS]
+
+
+def _count_packs(lengths: Lengths, room: int, n: int, seed: int) -> int:
+    # Where even the n longest fit together only the count limits, and packing fills every pack: no need to do it.
+    if int(_longest(lengths, n).sum()) <= room:
+        return -(-len(lengths) // n)
+    return len(pack(lengths, max_tokens=max(1, room), max_items=n, seed=seed))
+
+
+def _longest(lengths: Lengths, n: int) -> Lengths:
+    return lengths if len(lengths) <= n else np.partition(lengths, len(lengths) - n)[-n:]

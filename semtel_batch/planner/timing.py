@@ -1,0 +1,74 @@
+"""How long a strategy takes at most: rate limits for realtime, completion windows for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semtel_batch.records import Endpoint, Tier
+
+HOUR_S = 3_600.0
+WINDOW_S = {Tier.BATCH: 24 * HOUR_S, Tier.EIGHT_HOURS: 8 * HOUR_S, Tier.TWO_HOURS: 2 * HOUR_S}
+
+# Assumed until an endpoint has been measured: seconds to the first token, and for each token of the answer.
+_FIRST_TOKEN_S = 1.5
+_TOKEN_S = 0.02
+# Flex is served when there is room: assumed this much slower.
+_FLEX_SLOWDOWN = 4
+# A limit is never used fully: refills come in steps, and failed tries count (planning facts A.2).
+_USABLE = 0.85
+# Batches come back one by one, most long before their window ends, and what is doubtful in them is asked again at
+# once. Only follow-ups that take longer than this are added to the window.
+_OVERLAP_S = HOUR_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one part of a job puts on an endpoint, in one tier."""
+
+    tier: Tier
+    n_requests: int
+    prompt_tokens: int
+    cap_tokens: int  # sum of the token caps: providers count those, not the answers, against rate limits
+    completion_tokens: int
+
+
+def realtime_s(endpoint: Endpoint, load: Load) -> float:
+    """Upper estimate: whichever of requests a minute, tokens a minute and concurrency binds."""
+    if not load.n_requests:
+        return 0.0
+    slowdown = _FLEX_SLOWDOWN if load.tier is Tier.FLEX else 1
+    latency = (_FIRST_TOKEN_S + _TOKEN_S * load.completion_tokens / load.n_requests) * slowdown
+    rounds = math.ceil(load.n_requests / endpoint.concurrency)
+    by_requests = load.n_requests / (_USABLE * endpoint.rpm) * 60 if endpoint.rpm else 0.0
+    tokens = load.prompt_tokens + load.cap_tokens
+    by_tokens = tokens / (_USABLE * endpoint.tpm) * 60 if endpoint.tpm else 0.0
+    return max(by_requests, by_tokens, latency * rounds)
+
+
+def window_s(endpoint: Endpoint, load: Load) -> float:
+    """Upper estimate for a tier with a completion window: one window, or one after the other if the queue is short."""
+    if not load.n_requests:
+        return 0.0
+    if load.tier is not Tier.BATCH:
+        return max(WINDOW_S[load.tier], realtime_s(endpoint, load))
+    limit = endpoint.enqueued_tokens
+    return WINDOW_S[Tier.BATCH] * (math.ceil(load.prompt_tokens / limit) if limit else 1)
+
+
+def part_s(endpoint: Endpoint, load: Load) -> float:
+    """Upper estimate of one part, in whichever tier it is asked."""
+    return window_s(endpoint, load) if load.tier in WINDOW_S else realtime_s(endpoint, load)
+
+
+def total_s(endpoint: Endpoint, main: Sequence[Load], follow_ups: Sequence[Load]) -> float:
+    """Upper estimate of a whole run: main parts one after the other, then what is asked again.
+
+    What is asked again at once runs beside the last window; what is asked again in windows waits for it.
+    """
+    mains = sum(part_s(endpoint, load) for load in main)
+    later = [part_s(endpoint, load) for load in follow_ups if load.tier in WINDOW_S]
+    at_once = sum(part_s(endpoint, load) for load in follow_ups if load.tier not in WINDOW_S)
+    overlap = _OVERLAP_S if any(load.tier in WINDOW_S for load in main) else 0.0
+    return mains + max(later, default=0.0) + max(0.0, at_once - overlap)

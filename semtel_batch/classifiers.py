@@ -177,8 +177,7 @@ def _yaml_complaint(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    mark = getattr(error, "problem_mark", None)
-    # YAML counts lines from 0 and our front matter begins on the file's second line.
+    mark = getattr(error, "problem_mark", None)  # counts lines from 0; the front matter begins on the second
     return f"line {mark.line + 2}: {problem}" if mark is not None else str(problem)
 
 
@@ -187,10 +186,12 @@ def _check_front(source: _Source, front: dict[str, Any]) -> None:
     for field in front:
         if field not in _FIELDS:
             source.refuse(str(field), f"no such field; a classifier has {', '.join(_FIELDS)}")
+        if field in ("inputs", "outputs") and not isinstance(front[field], (list, dict)):
+            source.refuse(field, "it is not a list; write each as - name: … and kind: …")
     # `model` is not read, so its keys are not either.
     found = _find_reference({k: v for k, v in front.items() if k != "model"}, "", set())
     if found is not None:
-        source.refuse(found, "references to the environment or to files are not followed; write the text itself")
+        source.refuse(found, "references to environment or files are not followed; write the text itself")
 
 
 def _refuse_old_format(source: _Source, front: dict[str, Any]) -> None:
@@ -253,7 +254,8 @@ def _instructions(source: _Source, agent: prompty.Agent, body: str) -> str:
         source.refuse("template", "only format jinja2 with parser prompty is read; change or remove it")
     rendered = _render(source, body, _render_inputs(source, agent))
     # The parser is called directly: the pipeline would demand a nonce that guards rendered data, and there is none.
-    messages = prompty.PromptyChatParser().parse(agent, rendered)
+    # An empty agent will do, and keeps the file's metadata out of Prompty's tracing.
+    messages = prompty.PromptyChatParser().parse(prompty.Agent(), rendered)
     parts = [(m.role, "".join(getattr(p, "value", "") for p in m.parts).strip()) for m in messages]
     if [role for role, _ in parts] != ["system", "user"]:
         roles = ", ".join(role for role, _ in parts) or "none"
@@ -346,8 +348,7 @@ def _label(source: _Source, name: str, detail: Any) -> Label:
     given = {"definition": detail} if isinstance(detail, str) or detail is None else detail
     if not isinstance(given, dict) or not set(given) <= _LABEL_FIELDS:
         source.refuse(field, "it takes definition, synonyms and examples, or a definition alone, as text")
-    definition = given.get("definition") or ""
-    if not isinstance(definition, str):
+    if not isinstance(definition := given.get("definition") or "", str):
         source.refuse(f"{field}.definition", "it is not text; quote it")
     return Label(
         name=name,

@@ -1,0 +1,43 @@
+"""The models behind the endpoint, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from semtel_batch.sandbox import gold
+from semtel_batch.sandbox.reading import Asked
+from semtel_batch.sandbox.scripted import Scripted
+from semtel_batch.sandbox.settings import Settings
+from semtel_batch.sandbox.zero_shot import ZeroShot
+
+Answers = list[dict[str, str]]
+"""One dict per block, in order: classifier → label."""
+
+
+class Model(Protocol):
+    """Answers requests in the wire format."""
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answers]:
+        """For each request, for each of its blocks, the labels."""
+
+
+_LOADED_GOLD: dict[tuple[Path, float], gold.Gold] = {}
+
+
+def model_for(settings: Settings) -> Model:
+    """The model these settings ask for; a gold file is read once while it stays the same."""
+    if settings.model_behind == "zero-shot":
+        return ZeroShot()
+    return Scripted(settings, _gold(settings.gold))
+
+
+def _gold(path: str | None) -> gold.Gold:
+    if path is None:
+        return gold.Gold()
+    file = Path(path)
+    key = (file.resolve(), file.stat().st_mtime)
+    if key not in _LOADED_GOLD:
+        _LOADED_GOLD[key] = gold.load(file)
+    return _LOADED_GOLD[key]

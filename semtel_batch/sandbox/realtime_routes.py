@@ -1,0 +1,90 @@
+"""Chat completions, embeddings, models: answered at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from semtel_batch.sandbox.counting import countable, text_of
+from semtel_batch.sandbox.desk import CHAT, EMBEDDINGS
+from semtel_batch.sandbox.endpoint import Endpoint
+from semtel_batch.sandbox.errors import ApiError, bad_request, model_not_found
+from semtel_batch.sandbox.exchange import json_body, reply
+from semtel_batch.sandbox.limits import admission_tokens
+from semtel_batch.sandbox.validation import CHECKS, model_of
+
+_MODELS_SINCE = 1_700_000_000
+
+
+async def chat_completions(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    return await _realtime(endpoint, request, CHAT)
+
+
+async def embeddings(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    return await _realtime(endpoint, request, EMBEDDINGS)
+
+
+async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.StreamResponse:
+    endpoint.books.enter()
+    try:
+        body, raw = await json_body(request)
+        if deployment := request.match_info.get("deployment"):
+            body["model"] = deployment
+        model = endpoint.desk.model_named(model_of(body), embeds=path == EMBEDDINGS)
+        # Whatever is wrong with a request, it counts against the limits.
+        headers = _admitted(endpoint, body, model) if endpoint.limiter.limits_anything else {}
+        try:
+            CHECKS[path](body, model)
+            if body.get("stream"):
+                raise bad_request("The sandbox does not stream.", param="stream", code="unsupported_value")
+        except ApiError as error:
+            error.headers.update(headers)
+            raise
+        job = endpoint.desk.accept(body, model, raw)
+        answer = endpoint.desk.answer(path, [job], "realtime")[0]
+        await _delay(endpoint, answer["usage"].get("completion_tokens", 0))
+        return reply(answer, headers=headers)
+    finally:
+        endpoint.books.leave()
+
+
+def _admitted(endpoint: Endpoint, body: dict[str, Any], model: str) -> dict[str, str]:
+    if "input" in body:
+        given = body["input"]
+        texts = [given] if isinstance(given, str) else [str(text) for text in given or ()]
+        tokens = max(1, sum(map(len, texts)) // 4)
+    else:
+        characters = sum(len(text_of(message)) for message in body["messages"]) if countable(body) else 0
+        tokens = admission_tokens(body, characters, azure=endpoint.azure)
+    return endpoint.limiter.admit(model, tokens)
+
+
+async def _delay(endpoint: Endpoint, completion_tokens: int) -> None:
+    settings = endpoint.settings
+    delay_s = settings.latency_s + settings.latency_per_token_s * completion_tokens
+    knee = settings.knee_in_flight
+    if knee and endpoint.books.in_flight > knee:
+        delay_s *= endpoint.books.in_flight / knee
+    if delay_s > 0:
+        await asyncio.sleep(delay_s)
+
+
+async def list_models(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    names = endpoint.settings.deployments or endpoint.settings.models
+    return reply({"object": "list", "data": [_model(endpoint, name) for name in names]})
+
+
+async def get_model(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    name = request.match_info["id"]
+    if name not in (endpoint.settings.deployments or endpoint.settings.models):
+        raise model_not_found(name)
+    return reply(_model(endpoint, name))
+
+
+def _model(endpoint: Endpoint, name: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": name, "object": "model", "created": _MODELS_SINCE, "owned_by": "system"}
+    if endpoint.settings.shutdown_dates:
+        shown["shutdown_date"] = endpoint.settings.shutdown_dates.get(name)
+    return shown

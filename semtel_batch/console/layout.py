@@ -1,0 +1,94 @@
+"""The few shapes that every view is made of: headings, facts, tables, bars.
+
+Foreign text reaches a view only through `safe` and as rich `Text`, so that neither its markup nor its escape codes
+mean anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from semtel_batch.console.figures import safe
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a view must know of the screen."""
+
+    width: int
+    ascii_only: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        return self.width < 100
+
+    @property
+    def wide(self) -> bool:
+        return self.width >= 150
+
+
+def heading(title: str, note: str = "") -> Text:
+    text = Text(safe(title), style="bold")
+    if note:
+        text.append(f"  {safe(note)}", style="dim")
+    return text
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
+    """Names and values, one a line, the values aligned."""
+    grid = Table.grid(Column(no_wrap=True, style="dim"), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for name, value in pairs:
+        grid.add_row(Text(name), Text(safe(value)))
+    return Padding(grid, (0, 0, 0, MARGIN), expand=False)
+
+
+def left(name: str, *, wrap: bool = False) -> Column:
+    return Column(Text(name), no_wrap=not wrap, overflow="fold")
+
+
+def right(name: str) -> Column:
+    return Column(Text(name), justify="right", no_wrap=True)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> RenderableType:
+    """A table with a rule under its head and nothing else drawn."""
+    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1), show_edge=False)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row))
+    return Padding(made, (0, 0, 0, MARGIN), expand=False)
+
+
+def note(text: str, style: str = "") -> RenderableType:
+    return Padding(Text(safe(text), style=style), (0, 0, 0, MARGIN))
+
+
+def points(texts: Iterable[str], mark: str = "-", style: str = "") -> RenderableType:
+    """One foreign text a point, its lines hanging from the mark."""
+    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 1, 0, 0))
+    for text in texts:
+        grid.add_row(Text(mark, style=style), Text(safe(text)))
+    return Padding(grid, (0, 0, 0, MARGIN), expand=False)
+
+
+def bar(part: float, width: int, page: Page, style: str = "cyan") -> Text:
+    """A bar filled to this share, to an eighth of a character where the encoding has them."""
+    part = min(max(part, 0.0), 1.0)
+    if page.ascii_only:
+        return Text(("#" * max(round(part * width), 1 if part else 0)).ljust(width), style=style)
+    eighths = max(round(part * width * 8), 1 if part else 0)
+    filled = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return Text(filled.ljust(width), style=style)
+
+
+def section(title: str, *body: RenderableType, note: str = "") -> Group:
+    return Group(heading(title, note), *body, Text(""))

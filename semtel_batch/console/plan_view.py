@@ -1,0 +1,242 @@
+"""A plan on the screen: what is to be done, what it costs, and why nothing else was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import RenderableType
+from rich.table import Column
+from rich.text import Text
+
+from semtel_batch.console.figures import count, duration, money, safe, several, share, tokens
+from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
+from semtel_batch.plans import Alternative, DataProfile, Estimate, Objective, Plan, Quality
+from semtel_batch.records import Strategy, Tier, Usage
+
+_SHOWN = 12
+_BEST = 6  # of the shown ones, the cheapest that could have been chosen
+
+
+def view_plan(plan: Plan, page: Page, *, explain: bool = False) -> list[RenderableType]:
+    """The whole plan; `explain` shows every alternative and where each figure comes from."""
+    views = [
+        section(f"Plan {plan.id}", facts(_header(plan)), note="certified" if plan.certified else "uncertified"),
+        *view_alternatives(plan.alternatives, plan.chosen, page, explain=explain),
+        section("Cost", _cost_table(plan), points(_prices(plan), style="dim")),
+    ]
+    if plan.warnings:
+        views.append(section("Warnings", points(plan.warnings, "!", "yellow")))
+    views.append(Text.assemble("Nothing is spent yet. To start it: ", (f"semtel-batch submit {plan.id}", "bold")))
+    return views
+
+
+def _header(plan: Plan) -> list[tuple[str, str]]:
+    chosen = plan.chosen
+    return [
+        ("data", _data(plan.data)),
+        ("classifiers", ", ".join(f"{c.name} ({several(len(c.labels), 'label')})" for c in plan.classifiers)),
+        ("asked for", _objective(plan.objective)),
+        ("chosen", f"{chosen.strategy.recipe}: {_way(chosen.strategy, len(plan.classifiers))}, on {_where(plan)}"),
+        ("cost", f"{money(chosen.usd)} estimated, {money(chosen.usd_high)} at the upper estimate"),
+        ("saving", _saving(plan)),
+        ("ready", f"within {duration(chosen.time_s)} at the upper estimate"),
+        ("labels", _promise(plan)),
+    ]
+
+
+def _data(data: DataProfile) -> str:
+    repeated = data.n_conversations - data.n_unique
+    unique = f", {count(data.n_unique)} of them unique and paid for" if repeated else ", all unique"
+    return (
+        f"{data.source}: {several(data.n_conversations, 'conversation')}{unique}; "
+        f"{tokens(data.text_tokens)} tokens of text in {data.encoding} "
+        f"(median {count(data.median_tokens)}, p90 {count(data.p90_tokens)}, longest {count(data.max_tokens)})"
+    )
+
+
+def _objective(objective: Objective) -> str:
+    wanted = []
+    if objective.deadline_s is not None:
+        wanted.append(f"ready within {duration(objective.deadline_s)}")
+    if objective.budget_usd is not None:
+        wanted.append(f"at most {money(objective.budget_usd)}")
+    if objective.min_agreement is not None:
+        wanted.append(f"at least {share(objective.min_agreement)} of labels as the naive way gives them")
+    return "the lowest cost" + (", " + ", ".join(wanted) if wanted else "; no deadline, budget or agreement was given")
+
+
+def _way(strategy: Strategy, n_classifiers: int) -> str:
+    asked = strategy.classifiers_per_request or n_classifiers
+    n = several(strategy.conversations_per_request, "conversation")
+    parts = [f"{n} and {several(asked, 'classifier')} a request"]
+    if strategy.truncate_to is not None:
+        parts.append(f"{strategy.keep} {count(strategy.truncate_to)} tokens of each conversation")
+    if strategy.compress_rate is not None:
+        parts.append(f"text compressed to {share(strategy.compress_rate)}")
+    if strategy.grade:
+        parts.append("graded, doubtful labels asked again alone")
+    return ", ".join([*parts, _tier(strategy.tier)])
+
+
+def _tier(tier: Tier) -> str:
+    return "24 h batch" if tier is Tier.BATCH else tier.value
+
+
+def _where(plan: Plan) -> str:
+    names = dict.fromkeys(leg.endpoint for leg in plan.legs) or {plan.chosen.endpoint: None}
+    models = {e.name: e.model for e in plan.endpoints}
+    return ", ".join(f"{name} ({models[name]})" if name in models else name for name in names)
+
+
+def _saving(plan: Plan) -> str:
+    saved = plan.naive_usd - plan.chosen.usd
+    naive = f"the naive way ({money(plan.naive_usd)}: one conversation and one classifier a request, realtime)"
+    if not plan.naive_usd or saved == 0:
+        return f"none against {naive}"
+    verb = "saves" if saved > 0 else "costs"
+    more = "" if saved > 0 else " more"
+    return f"{verb} {money(abs(saved))}{more}, {share(abs(float(saved / plan.naive_usd)))}, against {naive}"
+
+
+def _promise(plan: Plan) -> str:
+    quality = plan.chosen.quality
+    if plan.certified:
+        return f"certified: {_change_in_words(quality)}, {quality.basis}"
+    if not plan.chosen.strategy.changes_labels:
+        return "not changed by this way of asking, by construction: each request is the naive way's own"
+    return f"UNCERTIFIED: {_change_in_words(quality)}; {quality.basis}. Measure it: semtel-batch calibrate DATA"
+
+
+def _change_in_words(quality: Quality) -> str:
+    how = "assumed, not measured on this data" if quality.assumed else "measured"
+    return f"up to {share(quality.label_change)} of labels may differ from the naive way's ({how})"
+
+
+# -- alternatives ----------------------------------------------------------------------------------------------
+
+
+def view_alternatives(
+    alternatives: Sequence[Alternative], chosen: Estimate | None, page: Page, *, explain: bool = False
+) -> list[RenderableType]:
+    """What was considered, the cheapest first; without `explain` the telling ones only."""
+    if chosen is not None and all(a.estimate != chosen for a in alternatives):
+        alternatives = [Alternative(estimate=chosen, feasible=True), *alternatives]
+    shown = sorted(alternatives if explain else _telling(alternatives, chosen), key=lambda a: a.estimate.usd)
+    if not shown:
+        return []
+    inline = page.wide
+    reasons = {} if inline else _numbered(a.reason for a in shown if a.estimate != chosen)
+    rows = [_row(a, chosen, page, reasons) for a in shown]
+    body: list[RenderableType] = [table(_columns(page), rows)]
+    if reasons:
+        body.append(Text(""))
+    body += [note(f"{number}  {reason}", "dim") for reason, number in reasons.items()]
+    hidden = len(alternatives) - len(shown)
+    if hidden:
+        body.append(note(f"… and {count(hidden)} more; --explain shows all of them", "dim"))
+    return [section("Alternatives", *body, note="n×m: conversations × classifiers in one request")]
+
+
+def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:
+    """The chosen, the naive way, the cheapest that could be chosen, and the cheapest of each other recipe."""
+    by_cost = sorted(alternatives, key=lambda a: a.estimate.usd)
+    wanted = [a for a in by_cost if a.estimate == chosen]
+    wanted += [a for a in by_cost if _is_naive(a.estimate.strategy)][:1]
+    wanted += [a for a in by_cost if a.feasible][:_BEST]
+    seen: set[str] = set()
+    for a in by_cost:
+        if a.estimate.strategy.recipe not in seen:
+            seen.add(a.estimate.strategy.recipe)
+            wanted.append(a)
+    wanted += by_cost
+    unique: list[Alternative] = []
+    for a in wanted:
+        if a not in unique:
+            unique.append(a)
+        if len(unique) == _SHOWN:
+            break
+    return unique
+
+
+def _is_naive(strategy: Strategy) -> bool:
+    return not strategy.changes_labels and strategy.tier is Tier.REALTIME and not strategy.grade
+
+
+def _numbered(reasons: Iterable[str]) -> dict[str, int]:
+    return {reason: number for number, reason in enumerate(dict.fromkeys(r for r in reasons if r), 1)}
+
+
+def _columns(page: Page) -> list[Column]:
+    columns = [left(""), left("recipe", wrap=True), left("endpoint", wrap=True), left("tier"), right("n×m")]
+    if page.narrow:
+        columns += [right("requests"), right("cost")]
+    else:
+        columns += [left("cut to"), right("requests"), right("tokens in"), right("out"), right("cost"), right("high")]
+    return [*columns, right("time"), right("labels changed"), left("why not" if page.wide else "", wrap=page.wide)]
+
+
+def _row(alternative: Alternative, chosen: Estimate | None, page: Page, reasons: dict[str, int]) -> list[str | Text]:
+    estimate, is_chosen = alternative.estimate, alternative.estimate == chosen
+    strategy, usage = estimate.strategy, estimate.usage
+    m = count(strategy.classifiers_per_request) if strategy.classifiers_per_request else "all"
+    cells = [
+        ">" if is_chosen else "",
+        strategy.recipe,
+        estimate.endpoint,
+        strategy.tier.value,
+        f"{strategy.conversations_per_request}×{m}",
+    ]
+    if page.narrow:
+        cells += [count(estimate.n_requests), money(estimate.usd)]
+    else:
+        cells += [
+            _cut_to(strategy),
+            count(estimate.n_requests),
+            tokens(usage.prompt_tokens),
+            tokens(usage.completion_tokens),
+            money(estimate.usd),
+            money(estimate.usd_high),
+        ]
+    verdict = "chosen" if is_chosen else alternative.reason if page.wide else str(reasons.get(alternative.reason, ""))
+    cells += [duration(estimate.time_s), _changed(estimate), verdict]
+    style = "bold green" if is_chosen else "" if alternative.feasible else "dim"
+    return [Text(safe(cell), style=style) for cell in cells]
+
+
+def _cut_to(strategy: Strategy) -> str:
+    if strategy.truncate_to is not None:
+        return f"{count(strategy.truncate_to)} {strategy.keep}"
+    return f"{share(strategy.compress_rate)} kept" if strategy.compress_rate is not None else ""
+
+
+def _changed(estimate: Estimate) -> str:
+    if _is_naive(estimate.strategy):
+        return "reference"
+    if not estimate.quality.label_change and not estimate.strategy.changes_labels:
+        return "0 by construction"
+    return f"{share(estimate.quality.label_change)} {'assumed' if estimate.quality.assumed else 'measured'}"
+
+
+# -- cost ------------------------------------------------------------------------------------------------------
+
+
+def _cost_table(plan: Plan) -> RenderableType:
+    columns = [left("part"), *(right(name) for name in ("requests", "tokens in", "of it cached", "tokens out", "cost"))]
+    rows = [[line.part, *_usage_cells(line.n_requests, line.usage), money(line.usd)] for line in plan.chosen.lines]
+    total = [*_usage_cells(plan.chosen.n_requests, plan.chosen.usage), money(plan.chosen.usd)]
+    if len(rows) > 1:
+        rows.append(["total", *total])
+    return table(columns, rows)
+
+
+def _usage_cells(n_requests: int, usage: Usage) -> list[str]:
+    spent = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+    return [count(n_requests), *map(tokens, spent)]
+
+
+def _prices(plan: Plan) -> list[str]:
+    return [
+        f"{endpoint}, {price.tier}: {money(price.input_usd)} in, {money(price.cached_usd)} cached, "
+        f"{money(price.output_usd)} out per million tokens ({price.source})"
+        for endpoint, price in plan.prices
+    ]

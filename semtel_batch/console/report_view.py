@@ -1,0 +1,232 @@
+"""A report on the screen: what it cost, what came out, how it went, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
+from semtel_batch.console.layout import Page, bar, facts, heading, left, note, points, right, section, table
+from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
+from semtel_batch.rows import PlanState
+from semtel_batch.throughput import Bill, EndpointLine, RequestFailure
+
+_LABELS_SHOWN = 15
+_LONGEST_LABEL = 36
+
+
+def view_report(report: Report, page: Page) -> list[RenderableType]:
+    """The whole report."""
+    state = "done" if report.state is PlanState.DONE else f"{report.state}, figures so far"
+    views: list[RenderableType] = [
+        section(f"Report on plan {report.plan_id}", facts(_summary(report)), note=state),
+        section("Planned and paid", _bill_table(report, page), *_bill_notes(report)),
+        *_distributions(report, page),
+        section("Endpoints", _endpoint_table(report.endpoints, page), *_pace(report.endpoints)),
+    ]
+    if report.failures:
+        title_note = "items that ended without a label"
+        views.append(section("Failures", _failure_table(report.failures, page), note=title_note))
+    if report.request_failures:
+        title_note = "asked again where that can help"
+        views.append(section("Requests without an answer", _requests_table(report, page), note=title_note))
+    if report.warnings:
+        views.append(section("Warnings", points(report.warnings, "!", "yellow")))
+    views.append(_next(report))
+    return views
+
+
+def _summary(report: Report) -> list[tuple[str, str]]:
+    items = report.items
+    ends = [f"{count(items.labelled)} labelled ({share(items.labelled / items.total)})"] if items.total else []
+    ends.append(f"{count(items.failed)} failed")
+    if items.owed:
+        ends.append(f"{count(items.owed)} still owed")
+    repeated = report.n_conversations != report.n_unique
+    unique = f", {count(report.n_unique)} unique" if repeated else ""
+    took = duration(report.elapsed_s) if report.elapsed_s is not None else "not started"
+    return [
+        ("data", f"{report.source}: {several(report.n_conversations, 'conversation')}{unique}"),
+        ("way", f"{report.recipe}, {'certified' if report.certified else 'uncertified'}"),
+        ("items", f"{count(items.total)} (conversation × classifier): {', '.join(ends)}"),
+        ("cost", f"{money(report.actual.usd)} paid of {money(report.planned.usd)} planned"),
+        ("saving", _saving(report)),
+        ("time", f"{took}; planned for at most {duration(report.planned_s)}"),
+    ]
+
+
+def _saving(report: Report) -> str:
+    saving = report.saving
+    if saving.saved_share is None:
+        return "nothing is finished yet"
+    scaled = f" for the {share(saving.share_done)} of the items that have ended" if saving.share_done < 1 else ""
+    naive = f"the naive way's {money(saving.naive_usd)}{scaled}"
+    if saving.saved_usd < 0:
+        return f"none: {money(-saving.saved_usd)} more than {naive}"
+    return f"{money(saving.saved_usd)} ({share(saving.saved_share)}) against {naive}"
+
+
+# -- planned and paid ------------------------------------------------------------------------------------------
+
+
+def _bill_table(report: Report, page: Page) -> RenderableType:
+    names = ["requests", "tokens in", "cached", "out"] if page.narrow else _WIDE_BILL
+    columns = [left("part"), left(""), *(right(name) for name in [*names, "cost"])]
+    rows: list[Sequence[str | Text]] = []
+    lines = [*report.lines]
+    if len(lines) != 1:
+        lines.append(BillLine(part="total", planned=report.planned, actual=report.actual))
+    for line in lines:
+        style = "bold" if line.part == "total" else ""
+        rows.append(
+            [Text(safe(line.part), style=style), Text("planned", style="dim"), *_bill_cells(line.planned, page)]
+        )
+        rows.append(["", Text("actual", style=style), *_bill_cells(line.actual, page)])
+    return table(columns, rows)
+
+
+_WIDE_BILL = ["requests", "tokens in", "cached", "cache writes", "tokens out", "reasoning"]
+
+
+def _bill_cells(bill: Bill, page: Page) -> list[str]:
+    u = bill.usage
+    spent = [u.prompt_tokens, u.cached_tokens, u.completion_tokens]
+    if not page.narrow:
+        spent = [u.prompt_tokens, u.cached_tokens, u.cache_write_tokens, u.completion_tokens, u.reasoning_tokens]
+    return [count(bill.n_requests), *map(tokens, spent), money(bill.usd)]
+
+
+def _bill_notes(report: Report) -> list[RenderableType]:
+    notes = [f"The plan's upper estimate was {money(report.planned_high_usd)}."]
+    if report.saving.share_done < 1:
+        notes.append(f"Actual is for {share(report.saving.share_done)} of the items, planned for all of them.")
+    elif report.planned.usd:
+        off = float(report.actual.usd / report.planned.usd) - 1
+        side = "less" if off < 0 else "more"
+        notes.insert(0, f"Paid {share(abs(off))} {side} than planned." if off else "Paid exactly what was planned.")
+    return [note(" ".join(notes), "dim")]
+
+
+# -- labels ----------------------------------------------------------------------------------------------------
+
+
+def _distributions(report: Report, page: Page) -> list[RenderableType]:
+    """One chart a classifier, two side by side where there is room."""
+    half = Page(width=page.width // 2 - 2, ascii_only=page.ascii_only)
+    if not page.wide or len(report.classifiers) < 2:
+        return [_distribution(line, page) for line in report.classifiers]
+    views: list[RenderableType] = []
+    for first in range(0, len(report.classifiers), 2):
+        grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        grid.add_column(ratio=1)
+        grid.add_column(ratio=1)
+        grid.add_row(*(_distribution(line, half) for line in report.classifiers[first : first + 2]))
+        views.append(grid)
+    return views
+
+
+def _distribution(line: ClassifierLine, page: Page) -> RenderableType:
+    said = [label for label in line.labels if label.n]
+    shown = said if len(said) <= _LABELS_SHOWN else said[: _LABELS_SHOWN - 1]
+    longest = min(max((len(safe(label.label)) for label in shown), default=0), _LONGEST_LABEL)
+    width = max(min(page.width - longest - 28, 60), 8)
+    rows: list[Sequence[str | Text]] = [
+        [clip(x.label, _LONGEST_LABEL), bar(x.share, width, page), count(x.n), share(x.share)] for x in shown
+    ]
+    rest = said[len(shown) :]
+    if rest:
+        n, part = sum(x.n for x in rest), sum(x.share for x in rest)
+        rows.append([f"{len(rest)} more labels", bar(part, width, page, "dim"), count(n), share(part)])
+    body: list[RenderableType] = []
+    if rows:
+        body.append(table([left(""), left(""), right(""), right("")], rows))
+    body += [note(text, "dim") for text in _label_notes(line)]
+    titles = [f"{several(line.n_labelled, 'conversation')} labelled"]
+    titles += [f"{count(n)} {word}" for n, word in ((line.n_failed, "failed"), (line.n_owed, "still owed")) if n]
+    return Group(heading(line.classifier, ", ".join(titles)), *body, Text(""))
+
+
+def _label_notes(line: ClassifierLine) -> Iterable[str]:
+    never = [label.label for label in line.labels if not label.n]
+    if never and line.n_labelled:
+        yield f"never given: {', '.join(never)}"
+    if line.how:
+        yield "read: " + ", ".join(f"{count(n)} {how}" for how, n in line.how)
+    if line.graded:
+        verdicts = ", ".join(f"{count(n)} {verdict}" for verdict, n in line.graded)
+        yield f"graded: {verdicts}; {count(line.n_reclassified)} labels replaced by asking again"
+
+
+# -- endpoints and failures ------------------------------------------------------------------------------------
+
+
+def _endpoint_table(lines: Sequence[EndpointLine], page: Page) -> RenderableType:
+    names = ["requests", "answered", "tried again", "tokens in", "out", "cost"]
+    if not page.narrow:
+        names.append("time")
+    columns = [left("endpoint", wrap=True), left("tier"), *map(right, names)]
+    rows = []
+    for line in lines:
+        usage = line.bill.usage
+        of = f"{count(line.bill.n_requests)}"
+        if line.bill.n_requests != line.n_planned:
+            of += f" of {count(line.n_planned)}"
+        cells = [line.endpoint, line.tier.value, of, count(line.n_answered), count(line.n_retried)]
+        cells += [tokens(usage.prompt_tokens), tokens(usage.completion_tokens), money(line.bill.usd)]
+        if not page.narrow:
+            cells.append(duration(line.elapsed_s) if line.elapsed_s is not None else "")
+        rows.append(cells)
+    return table(columns, rows)
+
+
+def _pace(lines: Sequence[EndpointLine]) -> Iterable[RenderableType]:
+    """Throughput and latency, a sentence an endpoint: they would not fit a narrow table."""
+    for line in lines:
+        said = []
+        if line.requests_per_s is not None and line.tokens_per_min is not None:
+            said.append(f"{_rate(line.requests_per_s)} and {tokens(line.tokens_per_min)} tokens/min")
+        if line.latency is not None:
+            seconds = (line.latency.p50_s, line.latency.p95_s, line.latency.p99_s)
+            p50, p95, p99 = (f"{s:.2f} s" if s < 10 else duration(s) for s in seconds)
+            said.append(f"latency p50 {p50}, p95 {p95}, p99 {p99}")
+        if said:
+            yield note(f"{line.endpoint}, {line.tier}: {'; '.join(said)}", "dim")
+
+
+def _rate(per_s: float) -> str:
+    if per_s >= 1:
+        return f"{per_s:,.1f} requests/s"
+    return f"{per_s * 60:,.1f} requests/min" if per_s * 60 >= 1 else f"{per_s * 3_600:,.1f} requests/h"
+
+
+def _failure_table(lines: Sequence[FailureLine], page: Page) -> RenderableType:
+    columns = [left("outcome"), right("items"), left("classifiers", wrap=True), left("such as", wrap=True)]
+    rows = []
+    for line in lines:
+        details = "; ".join(f"{clip(detail, 60)} ({count(n)})" for detail, n in line.details)
+        rows.append([line.outcome.value, count(line.n_items), ", ".join(line.classifiers), details])
+    return table(columns, rows)
+
+
+def _requests_table(report: Report, page: Page) -> RenderableType:
+    columns = [left("outcome"), right("status"), left("code", wrap=True), right("requests"), left("such as", wrap=True)]
+    return table(columns, map(_request_row, report.request_failures))
+
+
+def _request_row(line: RequestFailure) -> list[str]:
+    status = str(line.status_code) if line.status_code is not None else ""
+    example = clip(line.example, 120) if line.example else ""
+    return [line.outcome.value, status, line.error_code or "", count(line.n_requests), example]
+
+
+def _next(report: Report) -> Text:
+    if report.state is PlanState.DONE:
+        hint, command = "To have the labels: ", f"semtel-batch labels {report.plan_id} -o labels.parquet"
+    elif report.state is PlanState.PLANNED:
+        hint, command = "To start it: ", f"semtel-batch submit {report.plan_id}"
+    else:
+        hint, command = "To go on: ", f"semtel-batch collect {report.plan_id} --wait"
+    return Text.assemble(hint, (command, "bold"))

@@ -1,0 +1,70 @@
+"""Plans and their shards on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from semtel_batch.console.figures import clip, count, money, share
+from semtel_batch.console.layout import Page, bar, left, note, points, right, section, table
+from semtel_batch.rows import ShardState
+from semtel_batch.status import PlanStatus, ShardStatus
+
+_BAR = 16
+_SHARDS_SHOWN = 30
+
+
+def view_status(plans: Sequence[PlanStatus], page: Page, *, detail: bool = False) -> list[RenderableType]:
+    """One line a plan; with `detail` their shards too."""
+    if not plans:
+        return [Text("There is no plan yet. Make one: semtel-batch plan DATA")]
+    views: list[RenderableType] = [section("Plans", _plan_table(plans, page))]
+    if detail:
+        views += [section(f"Shards of {plan.plan_id}", *_shards(plan, page)) for plan in plans if plan.shards]
+    return views
+
+
+def _plan_table(plans: Sequence[PlanStatus], page: Page) -> RenderableType:
+    columns = [left("plan"), left("state"), left("data", wrap=True), left("recipe", wrap=True)]
+    columns += [] if page.narrow else [left("")]
+    columns += [right("done"), right("failed"), right("paid"), right("planned")]
+    columns += [] if page.narrow else [left("made")]
+    return table(columns, [_plan_row(plan, page) for plan in plans])
+
+
+def _plan_row(plan: PlanStatus, page: Page) -> list[str | Text]:
+    part = plan.n_done / plan.n_requests if plan.n_requests else 0.0
+    cells: list[str | Text] = [plan.plan_id, plan.state.value, clip(plan.source, 40), plan.recipe]
+    cells += [] if page.narrow else [bar(part, _BAR, page)]
+    done = f"{count(plan.n_done)} of {count(plan.n_requests)}" if plan.n_requests else "nothing cut"
+    cells += [done, count(plan.n_failed), money(plan.usd), money(plan.planned_usd)]
+    cells += [] if page.narrow else [f"{plan.created_at:%Y-%m-%d %H:%M} UTC"]
+    return cells
+
+
+def _shards(plan: PlanStatus, page: Page) -> list[RenderableType]:
+    """The open shards first: they are what one waits for."""
+    ordered = sorted(plan.shards, key=lambda s: s.state is ShardState.ENDED)
+    shown = ordered[:_SHARDS_SHOWN]
+    columns = [left("leg"), left("pass"), left("endpoint", wrap=True), left("tier"), left("state"), right("done")]
+    columns.append(left("batch", wrap=True))
+    body: list[RenderableType] = [table(columns, map(_shard_row, shown))]
+    if len(ordered) > len(shown):
+        body.append(note(f"… and {count(len(ordered) - len(shown))} more; --json has all of them", "dim"))
+    refused = [s for s in shown if s.error_code or s.error_message]
+    if refused:
+        said = (
+            f"{s.batch_id or s.key}: {s.error_code or 'error'}: {clip(s.error_message or '', 200)}" for s in refused
+        )
+        body.append(points(said, "!", "yellow"))
+    return body
+
+
+def _shard_row(shard: ShardStatus) -> list[str]:
+    part = shard.n_done / shard.n_requests if shard.n_requests else 1.0
+    asked = shard.stage.value + (f" try {shard.attempt}" if shard.attempt else "")
+    state = f"{shard.state}, {shard.status}" if shard.status and shard.state is not ShardState.ENDED else shard.state
+    done = f"{count(shard.n_done)} of {count(shard.n_requests)} ({share(part)})"
+    return [str(shard.leg), asked, shard.endpoint, shard.tier.value, state, done, shard.batch_id or ""]

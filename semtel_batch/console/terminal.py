@@ -1,0 +1,207 @@
+"""The terminal: results on stdout, messages and progress on stderr, plain where nobody looks.
+
+With `--json` stdout carries one JSON document and nothing else. Colour is used on a terminal unless NO_COLOR is set,
+and off it only where FORCE_COLOR asks for it. What is not a terminal is 100 columns wide, or COLUMNS.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
+
+import rich.console
+from rich.console import RenderableType
+from rich.text import Text
+
+from semtel_batch import plans, report, status
+from semtel_batch.console.figures import safe
+from semtel_batch.console.layout import Page
+from semtel_batch.console.plan_view import view_alternatives, view_plan
+from semtel_batch.console.progress import Progress, plain_progress, silent_progress
+from semtel_batch.console.report_view import view_report
+from semtel_batch.console.status_view import view_status
+from semtel_batch.plans import Alternative, Plan
+
+_PIPED_COLUMNS = 100
+_NARROWEST = 40
+_ASCII = {"…": "~", "–": "-", "—": "-", "×": "x", "·": "-", "≥": ">", "≤": "<", "±": "~", "κ": "k", "’": "'"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line said about output."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Where the console reads and writes."""
+
+    stdin: IO[str] = field(default_factory=lambda: sys.stdin)
+    stdout: IO[str] = field(default_factory=lambda: sys.stdout)
+    stderr: IO[str] = field(default_factory=lambda: sys.stderr)
+
+
+class Console:
+    """All that a person sees of a command."""
+
+    def __init__(
+        self,
+        options: Options,
+        streams: Streams | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options
+        self._streams = streams or Streams()
+        self._clock = clock
+        self._out = _screen(self._streams.stdout, environ)
+        self._err = _screen(self._streams.stderr, environ)
+
+    # -- results -----------------------------------------------------------------------------------------------
+
+    def show_plan(self, plan: Plan, *, explain: bool = False) -> None:
+        """Show a plan, why it was chosen and what comes next; `explain` shows every alternative."""
+        if self.options.json:
+            self.show_json(json.loads(plans.to_json(plan)))
+        else:
+            self._show(view_plan(plan, self._page, explain=explain))
+
+    def show_alternatives(self, alternatives: Sequence[Alternative], *, explain: bool = False) -> None:
+        """Show what was considered where nothing could be chosen."""
+        if not self.options.json:
+            self._show(view_alternatives(alternatives, None, self._page, explain=explain))
+
+    def show_report(self, found: report.Report) -> None:
+        if self.options.json:
+            self.show_json(report.as_json(found))
+        else:
+            self._show(view_report(found, self._page))
+
+    def show_status(self, found: Sequence[status.PlanStatus], *, detail: bool = False) -> None:
+        """Show one line a plan; with `detail` their shards too."""
+        if self.options.json:
+            self.show_json([status.as_json(one) for one in found])
+        else:
+            self._show(view_status(found, self._page, detail=detail))
+
+    def show_json(self, document: Any) -> None:
+        """Write a JSON document; what is not ASCII is escaped, so that it is safe on a terminal too."""
+        self._streams.stdout.write(json.dumps(document, indent=2) + "\n")
+        self._streams.stdout.flush()
+
+    def show_text(self, text: str) -> None:
+        """Write a line of result to stdout; nothing with --json."""
+        if not self.options.json:
+            self._show([Text(safe(text))])
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Say what is being done; not with --quiet or --json."""
+        if not self._hushed:
+            self._message(Text(safe(text)))
+
+    def detail(self, text: str) -> None:
+        """Say what only --verbose wants to hear."""
+        if self.options.verbose and not self._hushed:
+            self._message(Text(safe(text), style="dim"))
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know; also with --quiet and --json."""
+        self._message(Text.assemble(("warning: ", "bold yellow"), safe(text)))
+
+    def show_error(self, error: BaseException) -> None:
+        """Say what went wrong, in one line and without a traceback."""
+        self._message(Text.assemble(("error: ", "bold red"), safe(str(error) or type(error).__name__)))
+
+    def confirm(self, text: str) -> bool:
+        """Ask yes or no; no where nobody can answer."""
+        if self.options.json or not self._streams.stdin.isatty():
+            self.warn(f"{text} Nobody is there to answer; give --yes to go on without asking.")
+            return False
+        self._err.print(Text(f"{safe(text)} [y/N] "), end="", soft_wrap=True)
+        self._streams.stderr.flush()
+        return self._streams.stdin.readline().strip().casefold() in ("y", "yes")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Show steps as they advance: bars on a terminal, a line now and then elsewhere, nothing when hushed."""
+        if self._hushed:
+            yield silent_progress()
+        elif not self._err.is_terminal:
+            yield plain_progress(self.say, self._clock)
+        else:
+            # rich's live display takes 30 ms to load, which only a command that works needs.
+            from semtel_batch.console.bars import live_progress
+
+            with live_progress(self._err) as bars:
+                yield bars
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    @property
+    def _hushed(self) -> bool:
+        return self.options.quiet or self.options.json
+
+    @property
+    def _page(self) -> Page:
+        return Page(width=self._out.width, ascii_only=self._out.options.ascii_only)
+
+    def _show(self, renderables: Sequence[RenderableType]) -> None:
+        for renderable in renderables:
+            self._out.print(renderable)
+
+    def _message(self, text: Text) -> None:
+        # A message may be as long as it needs: a terminal wraps it, a log keeps it in one line.
+        self._err.print(text, soft_wrap=not self._err.is_terminal)
+
+
+def _screen(stream: IO[str], environ: Mapping[str, str]) -> rich.console.Console:
+    _forgive(stream)
+    terminal = stream.isatty() and environ.get("TERM") != "dumb"
+    coloured = (terminal or bool(environ.get("FORCE_COLOR"))) and not environ.get("NO_COLOR")
+    kind: Literal["auto", "standard"] | None = None if not coloured else "auto" if terminal else "standard"
+    columns = environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else None if terminal else _PIPED_COLUMNS
+    return rich.console.Console(
+        file=stream,
+        force_terminal=terminal,
+        force_interactive=terminal,
+        color_system=kind,
+        no_color=not coloured,
+        width=max(width, _NARROWEST) if width else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        _environ={**environ},
+    )
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Write one plain character for each typographic one of ours, and anything else by its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    plain = (_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost)
+    return "".join(plain), error.end
+
+
+codecs.register_error("semtel-stand-in", _stand_in)
+
+
+def _forgive(stream: IO[str]) -> None:
+    """Let a stream that can't write a character write something in its place instead of ending the command."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="semtel-stand-in")

@@ -1,0 +1,309 @@
+"""What a plan was to cost and what it did, what came out of it, and where it went wrong: the store as records.
+
+Nothing here knows a screen. Counts of conversations weigh a unique conversation by how often it occurs; counts of
+requests, tokens and money are of what was really sent and billed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+from pydantic import TypeAdapter
+
+from semtel_batch.plans import Plan
+from semtel_batch.records import Classifier, Outcome, Stage
+from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
+from semtel_batch.store import Store
+from semtel_batch.throughput import (
+    Bill,
+    EndpointLine,
+    RequestFailure,
+    endpoint_lines,
+    part_bill,
+    request_failures,
+    seconds_between,
+    total_bill,
+)
+
+RETRY = "retry"
+_PARTS = (Stage.CLASSIFY.value, Stage.GRADE.value, Stage.RECLASSIFY.value, RETRY)
+_EXAMPLES = 3  # details named with each kind of failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine:
+    """One part of the bill beside its estimate: classify, grade, reclassify or retry."""
+
+    part: str
+    planned: Bill
+    actual: Bill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Items of all conversations; `asked` counts those of unique conversations, which are what is paid for."""
+
+    total: int
+    labelled: int
+    failed: int
+    owed: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """What the naive way would have cost for the share of the items that has ended, and what was saved."""
+
+    share_done: float  # 0…1, of the items of unique conversations
+    naive_usd: Decimal
+    saved_usd: Decimal  # negative when more was paid
+    saved_share: float | None  # None while nothing is done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCount:
+    """Conversations with one label; the share is of the labelled ones."""
+
+    label: str
+    n: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierLine:
+    """One classifier's answers, in conversations; `how` and `graded` count items of unique conversations."""
+
+    classifier: str
+    n_labelled: int
+    n_failed: int
+    n_owed: int
+    labels: tuple[LabelCount, ...]  # most frequent first, those that never occur too
+    how: tuple[tuple[str, int], ...]  # exact, cleaned, synonym, near
+    graded: tuple[tuple[str, int], ...]  # the grader's verdicts
+    n_reclassified: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLine:
+    """Items that ended without a label, by kind, with the most frequent details."""
+
+    outcome: Outcome
+    n_items: int
+    classifiers: tuple[str, ...]
+    details: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that is known about one plan's execution."""
+
+    plan_id: str
+    state: PlanState
+    source: str
+    recipe: str
+    certified: bool
+    n_conversations: int
+    n_unique: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    elapsed_s: float | None  # from the start to the last thing written down
+    planned_s: float
+    items: Items
+    planned: Bill
+    planned_high_usd: Decimal
+    actual: Bill
+    lines: tuple[BillLine, ...]
+    saving: Saving
+    endpoints: tuple[EndpointLine, ...]
+    classifiers: tuple[ClassifierLine, ...]
+    failures: tuple[FailureLine, ...]
+    request_failures: tuple[RequestFailure, ...]
+    warnings: tuple[str, ...]
+
+
+def report(store: Store, plan: Plan, labels: pl.DataFrame) -> Report:
+    """Gather a plan's report; `labels` is `results.final_labels`: one row an item of every unique conversation."""
+    row = store.plan_row(plan.id)
+    shards, parts = store.shards(plan.id), store.parts(plan.id)
+    items = _with_ends(store, plan, labels, row.state)
+    lines = _bill_lines(plan, shards, parts)
+    actual = total_bill(line.actual for line in lines)
+    elapsed_s = _elapsed_s(row, parts)
+    return Report(
+        plan_id=plan.id,
+        state=row.state,
+        source=plan.data.source,
+        recipe=plan.chosen.strategy.recipe,
+        certified=plan.certified,
+        n_conversations=plan.data.n_conversations,
+        n_unique=plan.data.n_unique,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        elapsed_s=elapsed_s,
+        planned_s=plan.chosen.time_s,
+        items=_items(items),
+        planned=total_bill(line.planned for line in lines),
+        planned_high_usd=plan.chosen.usd_high,
+        actual=actual,
+        lines=lines,
+        saving=_saving(plan, items, actual.usd),
+        endpoints=endpoint_lines(store, row, shards, parts),
+        classifiers=tuple(_classifier_line(c, items) for c in plan.classifiers),
+        failures=_failures(items),
+        request_failures=request_failures(parts),
+        warnings=plan.warnings + _overruns(plan, actual.usd, elapsed_s),
+    )
+
+
+_REPORT = TypeAdapter(Report)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as JSON can carry it: money as strings, times as ISO 8601."""
+    document: dict[str, Any] = _REPORT.dump_python(report, mode="json")
+    return document
+
+
+# -- money -----------------------------------------------------------------------------------------------------
+
+
+def _bill_lines(plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part]) -> tuple[BillLine, ...]:
+    """Planned beside actual for each part of the bill; all but a generation's first attempt are retries."""
+    first: dict[tuple[int, Stage], int] = {}
+    for s in (row.shard for row in shards):
+        first[s.leg, s.stage] = min(s.attempt, first.get((s.leg, s.stage), s.attempt))
+    part_of = {
+        s.id: s.stage.value if s.attempt == first[s.leg, s.stage] else RETRY for s in (row.shard for row in shards)
+    }
+    planned, actual = dict.fromkeys(_PARTS, Bill()), dict.fromkeys(_PARTS, Bill())
+    for line in plan.chosen.lines:
+        bill = Bill(n_requests=line.n_requests, usage=line.usage, usd=line.usd)
+        planned[line.part] = planned.get(line.part, Bill()) + bill
+    for part in parts:
+        actual[part_of[part.shard_id]] += part_bill(part)
+    empty = Bill()
+    lines = (BillLine(part=p, planned=planned[p], actual=actual.get(p, empty)) for p in planned)
+    return tuple(line for line in lines if line.planned != empty or line.actual != empty)
+
+
+def _saving(plan: Plan, items: pl.DataFrame, actual_usd: Decimal) -> Saving:
+    ended = items.filter(pl.col("end") != "owed").height
+    naive_usd = plan.naive_usd * ended / items.height if items.height else Decimal(0)
+    saved_usd = naive_usd - actual_usd
+    return Saving(
+        share_done=ended / items.height if items.height else 0.0,
+        naive_usd=naive_usd,
+        saved_usd=saved_usd,
+        saved_share=float(saved_usd / naive_usd) if naive_usd else None,
+    )
+
+
+def _overruns(plan: Plan, usd: Decimal, elapsed_s: float | None) -> tuple[str, ...]:
+    """What went past what was planned or allowed."""
+    found = []
+    budget, deadline_s = plan.objective.budget_usd, plan.objective.deadline_s
+    if budget is not None and usd > budget:
+        found.append(f"It cost ${usd:.4f}, more than the budget of ${budget}.")
+    elif usd > plan.chosen.usd_high:
+        found.append(f"It cost ${usd:.4f}, more than the plan's upper estimate of ${plan.chosen.usd_high:.4f}.")
+    if deadline_s is not None and elapsed_s is not None and elapsed_s > deadline_s:
+        found.append(f"It took {elapsed_s / 3600:.1f} h, longer than the deadline of {deadline_s / 3600:.1f} h.")
+    return tuple(found)
+
+
+# -- items -----------------------------------------------------------------------------------------------------
+
+
+def _with_ends(store: Store, plan: Plan, labels: pl.DataFrame, state: PlanState) -> pl.DataFrame:
+    """Add `end`: labelled, failed, or owed while the plan may still ask for it."""
+    problems = store.problems(plan.id)
+    failed = pl.DataFrame(
+        {
+            "row": [p.row for p in problems],
+            "classifier": [p.classifier for p in problems],
+            "kind": [p.outcome.value for p in problems],
+            "why": [p.detail for p in problems],
+        },
+        schema={"row": labels.schema["row"], "classifier": pl.String, "kind": pl.String, "why": pl.String},
+    )
+    over = state in (PlanState.DONE, PlanState.CANCELLED)
+    lost = pl.col("kind").is_not_null() | pl.lit(over)
+    unnamed = Outcome.CANCELLED if state is PlanState.CANCELLED else Outcome.ABANDONED
+    return labels.join(failed, on=["row", "classifier"], how="left", maintain_order="left").with_columns(
+        end=pl.when(pl.col("label").is_not_null())
+        .then(pl.lit("labelled"))
+        .when(lost)
+        .then(pl.lit("failed"))
+        .otherwise(pl.lit("owed")),
+        kind=pl.coalesce("kind", "outcome", pl.lit(unnamed.value)),
+        why=pl.coalesce("why", "detail"),
+    )
+
+
+def _weights(items: pl.DataFrame) -> dict[str, int]:
+    return dict(items.group_by("end").agg(pl.col("weight").sum().cast(pl.Int64)).iter_rows())
+
+
+def _items(items: pl.DataFrame) -> Items:
+    n = _weights(items)
+    return Items(
+        total=sum(n.values()),
+        labelled=n.get("labelled", 0),
+        failed=n.get("failed", 0),
+        owed=n.get("owed", 0),
+        asked=items.height,
+    )
+
+
+def _classifier_line(classifier: Classifier, items: pl.DataFrame) -> ClassifierLine:
+    own = items.filter(pl.col("classifier") == classifier.name)
+    n = _weights(own)
+    labelled = own.filter(pl.col("end") == "labelled")
+    counts: dict[str, int] = dict.fromkeys(classifier.label_names, 0)
+    counts |= dict(labelled.group_by("label").agg(pl.col("weight").sum().cast(pl.Int64)).iter_rows())
+    total = n.get("labelled", 0)
+    return ClassifierLine(
+        classifier=classifier.name,
+        n_labelled=total,
+        n_failed=n.get("failed", 0),
+        n_owed=n.get("owed", 0),
+        labels=tuple(
+            LabelCount(label=label, n=count, share=count / total if total else 0.0)
+            for label, count in sorted(counts.items(), key=lambda pair: -pair[1])
+        ),
+        how=_tally(labelled, "how"),
+        graded=_tally(own, "graded"),
+        n_reclassified=labelled.filter(pl.col("stage") == Stage.RECLASSIFY.value).height,
+    )
+
+
+def _tally(frame: pl.DataFrame, column: str) -> tuple[tuple[str, int], ...]:
+    """How often each value occurs, the most frequent first; nulls and empty ones left out."""
+    present = frame.filter(pl.col(column).is_not_null() & (pl.col(column).cast(pl.String) != ""))
+    counted = present.group_by(pl.col(column).cast(pl.String)).agg(n=pl.len())
+    return tuple(counted.sort("n", column, descending=[True, False]).iter_rows())
+
+
+def _failures(items: pl.DataFrame) -> tuple[FailureLine, ...]:
+    failed = items.filter(pl.col("end") == "failed")
+    lines = [
+        FailureLine(
+            outcome=Outcome(str(kind)),
+            n_items=int(group["weight"].sum()),
+            classifiers=tuple(group["classifier"].unique().sort()),
+            details=_tally(group, "why")[:_EXAMPLES],
+        )
+        for (kind,), group in failed.group_by("kind")
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.n_items, line.outcome)))
+
+
+def _elapsed_s(row: PlanRow, parts: Sequence[Part]) -> float | None:
+    return seconds_between(row.started_at, row.ended_at or max((part.written_at for part in parts), default=None))

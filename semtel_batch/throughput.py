@@ -1,0 +1,176 @@
+"""What the endpoints did with a plan's shards: requests, tokens, money, pace and refusals.
+
+Read from the store's rows and from the answers' parts, of which only the columns asked for are touched: their texts
+are the bulk of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import polars as pl
+
+from semtel_batch.errors import StoreError
+from semtel_batch.records import Outcome, Tier, Usage
+from semtel_batch.rows import Part, PlanRow, ShardRow, Submission
+from semtel_batch.store import Store
+
+_NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """Requests, their tokens and their price."""
+
+    n_requests: int = 0
+    usage: Usage = _NO_USAGE
+    usd: Decimal = Decimal(0)
+
+    def __add__(self, other: Bill) -> Bill:
+        return Bill(
+            n_requests=self.n_requests + other.n_requests,
+            usage=self.usage + other.usage,
+            usd=self.usd + other.usd,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Seconds from sending to answer, over all answers that carry it."""
+
+    n: int
+    p50_s: float
+    p95_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointLine:
+    """What one endpoint did in one tier."""
+
+    endpoint: str
+    tier: Tier
+    n_planned: int  # requests of all shards cut so far
+    n_answered: int  # requests that came back with an answer
+    n_retried: int  # tries beyond the first, that a 429 or a 5xx had ended
+    bill: Bill
+    elapsed_s: float | None  # from the first hand-over to the last answer, pauses included
+    latency: Latency | None
+    requests_per_s: float | None
+    tokens_per_min: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailure:
+    """Requests that a provider did not answer, whether or not asking again helped."""
+
+    outcome: Outcome
+    status_code: int | None
+    error_code: str | None
+    n_requests: int
+    example: str | None
+
+
+def total_bill(bills: Iterable[Bill]) -> Bill:
+    return sum(bills, Bill())
+
+
+def part_bill(part: Part) -> Bill:
+    return Bill(n_requests=part.n_requests, usage=part.usage, usd=part.cost_usd)
+
+
+def endpoint_lines(
+    store: Store, row: PlanRow, shards: Sequence[ShardRow], parts: Sequence[Part]
+) -> tuple[EndpointLine, ...]:
+    """One line for each endpoint and tier that shards were cut for."""
+    tries = store.submissions(row.id)
+    groups: dict[tuple[str, Tier], list[ShardRow]] = {}
+    for shard in shards:
+        groups.setdefault((shard.shard.endpoint, shard.shard.tier), []).append(shard)
+    lines = []
+    for (endpoint, tier), own in sorted(groups.items()):
+        ids = {shard.shard.id for shard in own}
+        submissions = [submission for i in ids for submission in tries.get(i, [])]
+        written = [part for part in parts if part.shard_id in ids]
+        n_planned = sum(shard.shard.n_requests for shard in own)
+        lines.append(_endpoint_line((endpoint, tier), n_planned, written, _span_s(row, submissions, written)))
+    return tuple(lines)
+
+
+def _endpoint_line(
+    key: tuple[str, Tier], n_planned: int, parts: Sequence[Part], elapsed_s: float | None
+) -> EndpointLine:
+    answers = _scan_answers(parts)
+    answered = pl.col("outcome").is_in([Outcome.ANSWERED.value, Outcome.TRUNCATED.value])
+    bill = total_bill(map(part_bill, parts))
+    tokens = bill.usage.prompt_tokens + bill.usage.completion_tokens
+    return EndpointLine(
+        endpoint=key[0],
+        tier=key[1],
+        n_planned=n_planned,
+        n_answered=int(_collect(answers.select(answered.sum())).item()) if answers is not None else 0,
+        n_retried=sum(part.n_tries - part.n_requests for part in parts),
+        bill=bill,
+        elapsed_s=elapsed_s,
+        requests_per_s=bill.n_requests / elapsed_s if elapsed_s else None,
+        tokens_per_min=tokens * 60 / elapsed_s if elapsed_s else None,
+        latency=_latency(answers),
+    )
+
+
+def _span_s(row: PlanRow, tries: Sequence[Submission], parts: Sequence[Part]) -> float | None:
+    """From the first batch handed over, or the plan's start, to the last answer written down."""
+    handed_over = [s.submitted_at for s in tries if s.submitted_at is not None]
+    start = min(handed_over, default=row.started_at)
+    return seconds_between(start, max((part.written_at for part in parts), default=None))
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None or end <= start:
+        return None
+    return (end - start) / timedelta(seconds=1)
+
+
+def _scan_answers(parts: Sequence[Part]) -> pl.LazyFrame | None:
+    """The answers, of which only the columns asked for are read: their texts are the bulk of a run."""
+    return pl.scan_parquet([part.answers for part in parts]) if parts else None
+
+
+def _collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return frame.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"A part of this plan can't be read ({error}); restore state/files from a backup.") from error
+
+
+def _latency(answers: pl.LazyFrame | None) -> Latency | None:
+    if answers is None:
+        return None
+    seconds = pl.col("latency_s").drop_nulls()
+    found = _collect(
+        answers.select(
+            n=seconds.len(),
+            p50_s=seconds.quantile(0.50, "linear"),
+            p95_s=seconds.quantile(0.95, "linear"),
+            p99_s=seconds.quantile(0.99, "linear"),
+        )
+    ).row(0, named=True)
+    return Latency(**found) if found["n"] else None
+
+
+def request_failures(parts: Sequence[Part]) -> tuple[RequestFailure, ...]:
+    answers = _scan_answers(parts)
+    if answers is None:
+        return ()
+    kinds = ["outcome", "status_code", "error_code"]
+    counted = _collect(
+        answers.filter(pl.col("outcome") != Outcome.ANSWERED.value)
+        .group_by(kinds)
+        .agg(n_requests=pl.len(), example=pl.col("error_message").drop_nulls().first())
+    ).sort("n_requests", *kinds, descending=[True, False, False, False])
+    return tuple(
+        RequestFailure(**{**found, "outcome": Outcome(found["outcome"])}) for found in counted.iter_rows(named=True)
+    )

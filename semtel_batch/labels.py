@@ -34,7 +34,7 @@ _WRAPPED = re.compile(
 )
 _NUMBERING = re.compile(r"^(?:\(?\d{1,3}[.):]|[-*•–—>]|#{1,6})\s+")
 _SPOKEN = ("label", "answer", "category", "class", "classification", "final answer", "result", "output")
-_VALUE_KEYS = ("label", "value", "answer", "name")
+_VALUE_KEYS = ("label", "value", "answer")
 _ABSENT = object()
 
 
@@ -259,16 +259,16 @@ def _entries(content: str, cleaners: Mapping[str, Cleaner]) -> list[dict[str, ob
 
 def _chosen(documents: list[object], cleaners: Mapping[str, Cleaner]) -> list[dict[str, object]] | None:
     """Of several JSON values in one text those with results count, and only without any of these the rest."""
-    known = {"id", *map(_key_name, cleaners)} | (set(_VALUE_KEYS[:3]) if len(cleaners) == 1 else set())
+    known = frozenset({"id", *map(_key_name, cleaners)})
     whole = [document["results"] for document in documents if isinstance(document, dict) and "results" in document]
     found = [entry for document in whole or documents for entry in _within(document, known, 3)]
     return found if found or whole else None
 
 
-def _within(value: object, known: set[str], levels: int) -> Iterator[dict[str, object]]:
+def _within(value: object, known: frozenset[str], levels: int) -> Iterator[dict[str, object]]:
     """Walk to the entries: dicts with an id or a classifier in them, also as the values of {"1": …, "2": …}."""
     if isinstance(value, dict):
-        if any(_key_name(str(key)) in known for key in value):
+        if _is_entry(value, known):
             yield value
             return
         for key, inner in value.items() if levels else ():
@@ -277,6 +277,13 @@ def _within(value: object, known: set[str], levels: int) -> Iterator[dict[str, o
     elif isinstance(value, list) and levels:
         for inner in value:
             yield from _within(inner, known, levels - 1)
+
+
+def _is_entry(value: dict[str, object], known: frozenset[str]) -> bool:
+    if any(_key_name(key) in known for key in value):
+        return True
+    # {"label": "Food"} is one, where a single classifier was asked; {"answer": {…}} is only a wrapper.
+    return any(isinstance(value.get(key), str) for key in _VALUE_KEYS)
 
 
 def _slot(entry: dict[str, object], n: int) -> int | None:
@@ -316,5 +323,5 @@ def _verdict(slot: int, found: list[dict[str, object]], cleaner: Cleaner, unread
 def _value(entry: dict[str, object], name: str, *, alone: bool) -> object:
     value = _member(entry, name)
     if value is _ABSENT and alone:  # one classifier asked, answered as {"id": 1, "label": …}
-        return next((entry[key] for key in _VALUE_KEYS[:3] if key in entry), _ABSENT)
+        return next((entry[key] for key in _VALUE_KEYS if key in entry), _ABSENT)
     return value

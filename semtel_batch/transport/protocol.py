@@ -3,6 +3,10 @@
 A shard goes through `submit` → `poll` until READY or REJECTED → `answers`. Every method can be called again after a
 crash, at any point: `submit` adopts what an earlier call left at the provider before it sends anything, `answers` can
 be taken again and again and asks (realtime) or reads (batch) only what is not in `done`.
+
+What a method can't do it says by type. `EndpointError` (and `KeyMissing`, `QuotaExhausted`): asking again can't mend
+it. `Incomplete`: the trouble may pass, the method's own retries are spent, the same call later goes on where it
+stopped. `EnqueuedFull`, an `Incomplete`: nothing was accepted, there is no room for this shard yet.
 """
 
 from __future__ import annotations
@@ -10,10 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
+from semtel_batch.errors import Incomplete
 from semtel_batch.records import Answer, Progress, Receipt, Shard
 
 Note = Callable[[Receipt], None]
 """Makes a receipt durable. Called as soon as the provider has given an id, before anything else is sent."""
+
+
+class EnqueuedFull(Incomplete):
+    """The endpoint's queue has no room for the shard; its file may be there already, no batch is."""
 
 
 class Transport(Protocol):
@@ -38,7 +47,11 @@ class Transport(Protocol):
         ...
 
     def cancel(self, shard: Shard, receipt: Receipt) -> None:
-        """Stop what can be stopped. What was answered before stays to be fetched."""
+        """Stop what can be stopped. What was answered before stays to be fetched.
+
+        Safe to call from a signal handler or another thread while `answers` is being read: realtime then sends
+        nothing more, waits a moment for what is in flight, yields it and ends early; the rest is simply not yielded.
+        """
         ...
 
     def close(self) -> None:

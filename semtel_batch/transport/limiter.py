@@ -1,0 +1,211 @@
+"""What enforces an endpoint's limits: room per minute (requests and tokens), and how many are in flight.
+
+`Budget` is the arithmetic, without waiting: time is handed in, so that tests run in simulated time. `Admission` and
+`Slots` wait on it, first come first served: whoever is at the head waits until there is room for it, so that a long
+conversation is never passed by short ones for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from semtel_batch.records import EndpointKind
+from semtel_batch.transport.headers import Allowance, Allowances
+from semtel_batch.transport.limit import Limit
+
+Sleep = Callable[[float], Awaitable[None]]
+
+# Azure judges requests over sub-windows of 1 s or 10 s, and OpenAI's real burst is told by its headers; so what is
+# saved up while idle is one second's worth, until the server itself grants more.
+_BURST_S = 1.0
+_BYTES_PER_TOKEN = 4  # how OpenAI estimates a request's tokens from its length
+# A wait is cut into pieces of this, so that a pause or the server's word that arrives meanwhile counts.
+_LOOK_AGAIN_S = 0.25
+
+
+def need_tokens(kind: EndpointKind, n_bytes: int, token_cap: int) -> int:
+    """How many tokens a provider counts a request as, at admission.
+
+    OpenAI takes the larger of estimated prompt and token cap (docs, Rate limits); Azure adds them.
+    """
+    prompt = n_bytes // _BYTES_PER_TOKEN + 1
+    return prompt + token_cap if kind is EndpointKind.AZURE else max(prompt, token_cap)
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Room that refills continuously, the way OpenAI's own limiter does. Without a rate there is always room."""
+
+    given: float | None  # the rate the user set, per second
+    takes_grants: bool  # whether the server's figure may lift the level above our own capacity
+    at: float  # when `level` was true
+    rate: float | None = None
+    level: float = 0.0
+    capacity: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._run_at(self.given)
+        self.level = self.capacity
+
+    def refill(self, now: float) -> None:
+        if self.rate is not None and now > self.at:
+            # A level that the server granted above our own capacity is kept, not cut.
+            grown = min(self.capacity, self.level + self.rate * (now - self.at))
+            self.level = max(self.level, grown)
+        self.at = max(self.at, now)
+
+    def wait_s(self, need: float, now: float) -> float:
+        """How long until `need` fits; what is larger than the whole bucket goes when the bucket is full."""
+        self.refill(now)
+        if self.rate is None:
+            return 0.0
+        return max(0.0, min(need, self.capacity) - self.level) / self.rate
+
+    def take(self, need: float) -> None:
+        if self.rate is not None:
+            self.level -= need
+
+    def hear(self, allowance: Allowance, outstanding: float, now: float) -> None:
+        """Believe the server: it counts what others send too, and what we miscounted.
+
+        What is still out may or may not be in its figure, so it is taken off: the error is on the careful side.
+        """
+        self.refill(now)
+        room = allowance.remaining - outstanding
+        period = period_s(allowance)
+        told = allowance.limit / period
+        if self.given is None:
+            self._run_at(told)
+            self.level = room
+            return
+        if period == 60.0:  # a daily allowance is no reason to go slower now
+            self._run_at(min(self.given, told))
+        if self.takes_grants and period == 60.0 and told <= self.given:
+            self.level = room
+        else:
+            self.level = min(self.level, room)
+
+    def _run_at(self, rate: float | None) -> None:
+        self.rate = rate
+        self.capacity = max(1.0, (rate or 0.0) * _BURST_S)
+
+
+def period_s(allowance: Allowance) -> float:
+    """Over what time a limit is meant: a minute, or a day if the reset time says so.
+
+    A bucket that refills in `period` gives back what was used after `period * used / limit`.
+    """
+    used = allowance.limit - allowance.remaining
+    if not allowance.reset_s or used <= 0:
+        return 60.0
+    return 86_400.0 if allowance.reset_s * allowance.limit / used > 3_600 else 60.0
+
+
+class Budget:
+    """An endpoint's requests and tokens per minute, with what is reserved and what the server says."""
+
+    def __init__(self, *, rpm: int | None, tpm: int | None, kind: EndpointKind, now: float) -> None:
+        # Azure's buckets are not ours: its counters start anew each minute and are judged over seconds.
+        takes_grants = kind is not EndpointKind.AZURE
+        self._requests = Bucket(given=_per_second(rpm), takes_grants=takes_grants, at=now)
+        self._tokens = Bucket(given=_per_second(tpm), takes_grants=takes_grants, at=now)
+        self._n_out = 0
+        self._tokens_out = 0
+        self._paused_until = now
+        self._server_counts_tokens = False
+        self._largest: int | None = tpm
+
+    def wait_s(self, tokens: int, now: float) -> float:
+        wait = max(self._requests.wait_s(1.0, now), self._tokens.wait_s(tokens, now))
+        return max(wait, self._paused_until - now)
+
+    def take(self, tokens: int) -> None:
+        """Reserve room for one request that is sent now. Failed ones count too, so it is never given back unasked."""
+        self._requests.take(1.0)
+        self._tokens.take(tokens)
+        self._n_out += 1
+        self._tokens_out += tokens
+
+    def settle(self, tokens: int, used: int | None) -> None:
+        """End a reservation. Where the server reports no token limit, real usage replaces the reserve."""
+        self._n_out -= 1
+        self._tokens_out -= tokens
+        if used is not None and not self._server_counts_tokens:
+            self._tokens.take(used - tokens)
+
+    def hear(self, allowances: Allowances, now: float) -> None:
+        if allowances.requests:
+            self._requests.hear(allowances.requests, self._n_out, now)
+        if allowances.tokens:
+            self._server_counts_tokens = True
+            self._largest = allowances.tokens.limit
+            self._tokens.hear(allowances.tokens, self._tokens_out, now)
+
+    def pause(self, wait_s: float, now: float) -> None:
+        """Send nothing to this endpoint until then."""
+        self._paused_until = max(self._paused_until, now + wait_s)
+
+    def is_too_large(self, tokens: int) -> bool:
+        """Whether a request exceeds the whole limit, so that waiting can't help it."""
+        return self._largest is not None and tokens > self._largest
+
+
+def _per_second(per_minute: int | None) -> float | None:
+    return None if per_minute is None else per_minute / 60
+
+
+class Admission:
+    """Waits for room in a budget, in the order of asking."""
+
+    def __init__(self, budget: Budget, *, clock: Callable[[], float], sleep: Sleep = asyncio.sleep) -> None:
+        self.budget = budget
+        self._clock = clock
+        self._sleep = sleep
+        self._turn = asyncio.Lock()  # first in, first out
+
+    async def admit(self, tokens: int) -> None:
+        async with self._turn:
+            while (wait := self.budget.wait_s(tokens, self._clock())) > 0:
+                await self._sleep(min(wait, _LOOK_AGAIN_S))
+            self.budget.take(tokens)
+
+
+class Slots:
+    """Lets at most a limit's number of requests be in flight, in the order of asking."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.n_taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        if not self._waiting and self.n_taken < self.limit.number:
+            self.n_taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # was let in and cancelled in the same moment
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        self.n_taken -= 1
+        self._let_in()
+
+    def learn(self, limit: Limit) -> None:
+        """Go on with what the policy became; more room is used at once, less as slots come back."""
+        self.limit = limit
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self.n_taken < self.limit.number:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.n_taken += 1
+                turn.set_result(None)

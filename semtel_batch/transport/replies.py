@@ -1,0 +1,156 @@
+"""What a provider's reply means: status and body in, an `Answer` out; the same for realtime and for a batch's lines.
+
+Only `status_code == 200` is an answer. Codes and types decide, never the English text beside them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from semtel_batch.records import Answer, Outcome, Usage
+
+MALFORMED = "malformed_reply"  # ours: a 200 whose body is not a completion
+
+# 400s by which a provider declines the content itself. `invalid_prompt` is OpenAI's for flagged prompts.
+_DECLINED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"})
+_MESSAGE_CHARS = 500
+
+# Half an escaped emoji, as a cut answer may end with: JSON lets it pass, UTF-8 and strict parsers do not.
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderError:
+    """The error object of a reply, as far as there is one."""
+
+    code: str | None = None
+    type: str | None = None
+    param: str | None = None
+    message: str | None = None
+
+
+def parse(body: bytes) -> object:
+    """Parse a reply's body; None if it is not JSON. Bytes that are no text become U+FFFD instead of losing it all."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        mended = _LONE_SURROGATE.sub(rb"\\ufffd", body.decode("utf-8", "replace").encode())
+    try:
+        return orjson.loads(mended)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def provider_error(body: object) -> ProviderError:
+    """Find the error in a parsed body: OpenAI's and Azure's object, or the flat ones of compatible servers."""
+    if not isinstance(body, Mapping):
+        return ProviderError()
+    error = body.get("error", body)
+    if isinstance(error, str):
+        return ProviderError(message=error[:_MESSAGE_CHARS])
+    if not isinstance(error, Mapping):
+        return ProviderError()
+    inner = error.get("innererror")
+    inner_code = _text(inner.get("code")) if isinstance(inner, Mapping) else None
+    return ProviderError(
+        code=inner_code if inner_code in _DECLINED else _text(error.get("code")),
+        type=_text(error.get("type")),
+        param=_text(error.get("param")),
+        message=_text(error.get("message") or error.get("detail")),
+    )
+
+
+def answer_from(custom_id: str, status_code: int, body: object) -> Answer:
+    """Read one reply; anything that is neither a completion nor a refusal is `ERRORED`."""
+    if status_code == 200:
+        return _completion(custom_id, body)
+    error = provider_error(body)
+    declined = status_code == 400 and error.code in _DECLINED
+    return Answer(
+        custom_id=custom_id,
+        outcome=Outcome.REFUSED if declined else Outcome.ERRORED,
+        status_code=status_code,
+        error_code=error.code or error.type,
+        error_message=error.message,
+    )
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """Read token counts; whatever is missing, null or not a number counts as 0."""
+    usage = _mapping(body.get("usage"))
+    prompt = _mapping(usage.get("prompt_tokens_details"))
+    completion = _mapping(usage.get("completion_tokens_details"))
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        cached_tokens=_count(prompt.get("cached_tokens")),
+        cache_write_tokens=_count(prompt.get("cache_write_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        reasoning_tokens=_count(completion.get("reasoning_tokens")),
+    )
+
+
+def _completion(custom_id: str, body: object) -> Answer:
+    if not isinstance(body, Mapping):
+        return _malformed(custom_id, "the body is not a JSON object", Usage(), None)
+    usage, model = usage_of(body), _text(body.get("model"))
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
+        return _malformed(custom_id, "the body has no choice with a message", usage, model)
+    outcome, content, code, text = _ending(choice.get("finish_reason"), message)
+    return Answer(
+        custom_id=custom_id,
+        outcome=outcome,
+        content=content,
+        usage=usage,
+        model=model,
+        status_code=200,
+        error_code=code,
+        error_message=text,
+    )
+
+
+def _ending(finish: object, message: Mapping[str, Any]) -> tuple[Outcome, str | None, str | None, str | None]:
+    refusal, content = message.get("refusal"), message.get("content")
+    if refusal:
+        return Outcome.REFUSED, None, "refusal", str(refusal)[:_MESSAGE_CHARS]
+    if finish == "content_filter":
+        return Outcome.REFUSED, None, "content_filter", "the provider's filter cut the answer"
+    if finish == "length":
+        return Outcome.TRUNCATED, content if isinstance(content, str) else "", None, None
+    if not isinstance(content, str):
+        return Outcome.ERRORED, None, MALFORMED, "the message has no text"
+    return Outcome.ANSWERED, content, None, None
+
+
+def _malformed(custom_id: str, why: str, usage: Usage, model: str | None) -> Answer:
+    return Answer(
+        custom_id=custom_id,
+        outcome=Outcome.ERRORED,
+        usage=usage,
+        model=model,
+        status_code=200,
+        error_code=MALFORMED,
+        error_message=why,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)[:_MESSAGE_CHARS]

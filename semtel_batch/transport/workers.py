@@ -92,7 +92,8 @@ class Workers:
             call = next(self._calls, None)
             if call is None:
                 return
-            self._ready.append(await self._ask(call))
+            answer = await self._ask(call)
+            self._ready.append(answer)  # looked up only now: a flush during the wait has put a new list there
             if len(self._ready) >= GROUP_SIZE:
                 self._flush()
 

@@ -287,6 +287,9 @@ def _is_entry(value: dict[str, object], known: frozenset[str]) -> bool:
 
 
 def _slot(entry: dict[str, object], n: int) -> int | None:
+    at = entry.get("id")
+    if type(at) is int and 1 <= at <= n:  # as it nearly always is
+        return at
     at = _member(entry, "id")
     if at is _ABSENT:
         return 1 if n == 1 else None
@@ -311,6 +314,8 @@ def _key_name(key: str) -> str:
 
 
 def _verdict(slot: int, found: list[dict[str, object]], cleaner: Cleaner, unread: Outcome, *, alone: bool) -> Verdict:
+    if len(found) == 1 and isinstance(raw := found[0].get(cleaner.name), str):  # as it nearly always is
+        return cleaner.verdict(slot, raw)
     raws = [raw for entry in found if (raw := _value(entry, cleaner.name, alone=alone)) is not _ABSENT]
     if not raws:
         return Verdict(slot=slot, classifier=cleaner.name, outcome=unread)

@@ -79,9 +79,8 @@ def _agreement(limit: float) -> Constraint:
 
 
 def binding(limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> tuple[Constraint, ...]:
-    """The limits whose dropping alone would let an estimate through; all of them if only together they can be kept."""
-    single = [c for c in limits if any(all(o.keeps(e) for o in limits if o is not c) for e in estimates)]
-    return tuple(single) or tuple(limits)
+    """The limits of which dropping one alone lets an estimate through; none if only several together do."""
+    return tuple(c for c in limits if any(all(o.keeps(e) for o in limits if o is not c) for e in estimates))
 
 
 def nearest(constraint: Constraint, limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> Estimate:

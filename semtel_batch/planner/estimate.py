@@ -64,6 +64,16 @@ class _Part:
             cap_tokens=self.cap_tokens + other.cap_tokens,
         )
 
+    def scaled(self, share: float) -> _Part:
+        return replace(
+            self,
+            n_requests=math.ceil(share * self.n_requests),
+            n_requests_high=math.ceil(share * self.n_requests_high),
+            usage=_scaled(self.usage, share),
+            usage_high=_scaled(self.usage_high, share),
+            cap_tokens=math.ceil(share * self.cap_tokens),
+        )
+
     def line(self, price: TierPrice) -> CostLine:
         usd = price.cost_usd(self.usage) + price.cost_usd(self.surcharge)
         return CostLine(part=self.name, n_requests=self.n_requests, usage=self.usage, usd=usd)
@@ -79,6 +89,14 @@ class _Part:
             cap_tokens=self.cap_tokens,
             completion_tokens=self.usage_high.completion_tokens,
         )
+
+
+def _scaled(usage: Usage, share: float) -> Usage:
+    return Usage(
+        prompt_tokens=math.ceil(share * usage.prompt_tokens),
+        completion_tokens=math.ceil(share * usage.completion_tokens),
+        reasoning_tokens=math.ceil(share * usage.reasoning_tokens),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,12 +218,12 @@ def _again(case: _Case, tier: Tier, name: str, shares: tuple[float, float]) -> _
 
 
 def _single_items(case: _Case, tier: Tier, name: str, share: float) -> _Part:
-    n = math.ceil(share * len(case.lengths))
-    text = math.ceil(n * float(case.lengths.mean())) if n else 0
+    """An expectation: of a small job's one percent not even one request may be due, and its tokens are that part."""
+    n, text = len(case.lengths), int(case.lengths.sum())
     total = _Part(name=name, tier=tier)
     for classifier in case.job.classifiers:
         size = case.size((classifier,), Stage.CLASSIFY)
-        total += _part(case, name, tier, size, _Ask(n, n, text))
+        total += _part(case, name, tier, size, _Ask(n, n, text)).scaled(share)
     return total
 
 

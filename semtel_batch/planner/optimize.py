@@ -149,14 +149,18 @@ def _infeasible(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint
     runnable = [one.draft for one in judged if not one.draft.problem]
     allowed = [draft.estimate for draft in runnable if _is_allowed(job, draft)]
     if not allowed:
-        problems = list(dict.fromkeys(one.reason for one in judged if one.draft.problem)) or [_UNMEASURED]
-        return Infeasible(f"No strategy can be run: {'; '.join(problems)}.")
+        return Infeasible(f"No strategy may be run: {'; '.join(dict.fromkeys(one.reason for one in judged))}.")
     asked = " and ".join(one.asked() for one in limits)
-    binds = " and ".join(one.name for one in binding(limits, allowed))
     near = "; ".join(_near(one, limits, allowed) for one in limits)
-    return Infeasible(
-        f"No plan keeps {asked}; what binds is the {binds}. Nearest: {near}.{_hint(job, runnable, limits)}"
-    )
+    binds = _binds(limits, allowed)
+    return Infeasible(f"No plan keeps {asked}; {binds}. Nearest: {near}.{_hint(job, runnable, limits)}")
+
+
+def _binds(limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> str:
+    names = [one.name for one in binding(limits, estimates)]
+    if names:
+        return f"what binds is the {' or the '.join(names)}"
+    return f"{' and '.join(one.name for one in limits)} bind together, and loosening one of them is not enough"
 
 
 def _near(one: Constraint, limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> str:

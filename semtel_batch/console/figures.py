@@ -81,6 +81,14 @@ def duration(seconds: float) -> str:
     return _two(round(total / _HOUR_S) * _HOUR_S, (_DAY_S, "d"), (_HOUR_S, "h"))
 
 
+def brief(seconds: float) -> str:
+    """One figure and one unit, for tables: 35 s, 1.6 min, 2.2 h, 24 h, 3.2 d."""
+    for size, unit in ((2 * _DAY_S + 1, "d"), (_HOUR_S, "h"), (90, "min")):
+        if seconds >= size:
+            return f"{seconds / {'d': _DAY_S, 'h': _HOUR_S, 'min': 60}[unit]:.1f}".removesuffix(".0") + f" {unit}"
+    return duration(seconds)
+
+
 def _two(total: int, large: tuple[int, str], small: tuple[int, str]) -> str:
     whole, rest = divmod(total, large[0])
     tail = f" {rest // small[0]} {small[1]}" if rest else ""

@@ -33,6 +33,10 @@ class Page:
         return self.width < 100
 
     @property
+    def roomy(self) -> bool:
+        return self.width >= 120
+
+    @property
     def wide(self) -> bool:
         return self.width >= 150
 
@@ -53,7 +57,8 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
 
 
 def left(name: str, *, wrap: bool = False) -> Column:
-    return Column(Text(name), no_wrap=not wrap, overflow="fold")
+    """A column of words; one that wraps gives way first, but never below ten characters."""
+    return Column(Text(name), no_wrap=not wrap, overflow="fold", min_width=10 if wrap else None)
 
 
 def right(name: str) -> Column:
@@ -62,7 +67,18 @@ def right(name: str) -> Column:
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> RenderableType:
     """A table with a rule under its head and nothing else drawn."""
-    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1), show_edge=False)
+    made = Table(
+        *columns, box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
+    return _filled(made, rows)
+
+
+def chart(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> RenderableType:
+    """A table without a head: labels, bars and figures."""
+    return _filled(Table.grid(*columns, padding=(0, 2, 0, 0)), rows)
+
+
+def _filled(made: Table, rows: Iterable[Sequence[str | Text]]) -> RenderableType:
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row))
     return Padding(made, (0, 0, 0, MARGIN), expand=False)
@@ -72,11 +88,11 @@ def note(text: str, style: str = "") -> RenderableType:
     return Padding(Text(safe(text), style=style), (0, 0, 0, MARGIN))
 
 
-def points(texts: Iterable[str], mark: str = "-", style: str = "") -> RenderableType:
-    """One foreign text a point, its lines hanging from the mark."""
+def points(texts: Iterable[str], marks: Sequence[str] = ("-",), style: str = "") -> RenderableType:
+    """One foreign text a point, its lines hanging from its mark; marks start over when they run out."""
     grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 1, 0, 0))
-    for text in texts:
-        grid.add_row(Text(mark, style=style), Text(safe(text)))
+    for i, text in enumerate(texts):
+        grid.add_row(Text(marks[i % len(marks)], style=style), Text(safe(text)))
     return Padding(grid, (0, 0, 0, MARGIN), expand=False)
 
 

@@ -8,12 +8,17 @@ from rich.console import RenderableType
 from rich.table import Column
 from rich.text import Text
 
-from semtel_batch.console.figures import count, duration, money, safe, several, share, tokens
+from semtel_batch.console.figures import brief, count, duration, money, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 from semtel_batch.plans import Alternative, DataProfile, Estimate, Objective, Plan, Quality
 from semtel_batch.records import Strategy, Tier, Usage
 
 _SHOWN = 12
+_CHOSEN = "chosen"
+_LEGEND = (
+    "n×m: conversations × classifiers in one request. changed: labels that may differ from the naive way's; "
+    "~ assumed, not measured; 0 by construction; ref. the naive way."
+)
 _BEST = 6  # of the shown ones, the cheapest that could have been chosen
 
 
@@ -25,7 +30,7 @@ def view_plan(plan: Plan, page: Page, *, explain: bool = False) -> list[Renderab
         section("Cost", _cost_table(plan), points(_prices(plan), style="dim")),
     ]
     if plan.warnings:
-        views.append(section("Warnings", points(plan.warnings, "!", "yellow")))
+        views.append(section("Warnings", points(plan.warnings, ["!"], "yellow")))
     views.append(Text.assemble("Nothing is spent yet. To start it: ", (f"semtel-batch submit {plan.id}", "bold")))
     return views
 
@@ -124,17 +129,20 @@ def view_alternatives(
     shown = sorted(alternatives if explain else _telling(alternatives, chosen), key=lambda a: a.estimate.usd)
     if not shown:
         return []
-    inline = page.wide
-    reasons = {} if inline else _numbered(a.reason for a in shown if a.estimate != chosen)
-    rows = [_row(a, chosen, page, reasons) for a in shown]
-    body: list[RenderableType] = [table(_columns(page), rows)]
+    said = [a.reason if page.wide else _dearer(a, chosen) for a in shown]
+    reasons = {} if page.wide else _numbered(a.reason for a, s in zip(shown, said, strict=True) if not s)
+    several_endpoints = len({a.estimate.endpoint for a in shown}) > 1
+    rows = []
+    for a, s in zip(shown, said, strict=True):
+        verdict = _CHOSEN if a.estimate == chosen else s or str(reasons.get(a.reason, ""))
+        rows.append(_row(a, verdict, page, with_endpoint=several_endpoints))
+    body: list[RenderableType] = [note(_LEGEND, "dim"), table(_columns(page, with_endpoint=several_endpoints), rows)]
     if reasons:
-        body.append(Text(""))
-    body += [note(f"{number}  {reason}", "dim") for reason, number in reasons.items()]
+        body += [Text(""), points(reasons, [str(number) for number in reasons.values()])]
     hidden = len(alternatives) - len(shown)
     if hidden:
         body.append(note(f"… and {count(hidden)} more; --explain shows all of them", "dim"))
-    return [section("Alternatives", *body, note="n×m: conversations × classifiers in one request")]
+    return [section("Alternatives", *body)]
 
 
 def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:
@@ -162,59 +170,57 @@ def _is_naive(strategy: Strategy) -> bool:
     return not strategy.changes_labels and strategy.tier is Tier.REALTIME and not strategy.grade
 
 
+def _dearer(alternative: Alternative, chosen: Estimate | None) -> str:
+    """What more it costs, where that is all that speaks against it."""
+    if chosen is None or not alternative.feasible or alternative.estimate.usd <= chosen.usd:
+        return ""
+    return f"+{money(alternative.estimate.usd - chosen.usd)}"
+
+
 def _numbered(reasons: Iterable[str]) -> dict[str, int]:
     return {reason: number for number, reason in enumerate(dict.fromkeys(r for r in reasons if r), 1)}
 
 
-def _columns(page: Page) -> list[Column]:
-    columns = [left(""), left("recipe", wrap=True), left("endpoint", wrap=True), left("tier"), right("n×m")]
-    if page.narrow:
-        columns += [right("requests"), right("cost")]
-    else:
-        columns += [left("cut to"), right("requests"), right("tokens in"), right("out"), right("cost"), right("high")]
-    return [*columns, right("time"), right("labels changed"), left("why not" if page.wide else "", wrap=page.wide)]
+def _columns(page: Page, *, with_endpoint: bool) -> list[Column]:
+    columns = [left(""), left("recipe", wrap=True)]
+    columns += [left("endpoint", wrap=True)] if with_endpoint else []
+    columns += [left("tier"), left("n×m"), right("requests")]
+    columns += [] if page.narrow else [right("tokens in"), right("out")]
+    columns += [right("cost"), right("high")] if page.roomy else [right("cost")]
+    columns += [right("time"), right("changed")]
+    return [*columns, left("why not", wrap=page.wide)]
 
 
-def _row(alternative: Alternative, chosen: Estimate | None, page: Page, reasons: dict[str, int]) -> list[str | Text]:
-    estimate, is_chosen = alternative.estimate, alternative.estimate == chosen
+def _row(alternative: Alternative, verdict: str, page: Page, *, with_endpoint: bool) -> list[str | Text]:
+    estimate, is_chosen = alternative.estimate, verdict == _CHOSEN
     strategy, usage = estimate.strategy, estimate.usage
-    m = count(strategy.classifiers_per_request) if strategy.classifiers_per_request else "all"
-    cells = [
-        ">" if is_chosen else "",
-        strategy.recipe,
-        estimate.endpoint,
-        strategy.tier.value,
-        f"{strategy.conversations_per_request}×{m}",
-    ]
-    if page.narrow:
-        cells += [count(estimate.n_requests), money(estimate.usd)]
-    else:
-        cells += [
-            _cut_to(strategy),
-            count(estimate.n_requests),
-            tokens(usage.prompt_tokens),
-            tokens(usage.completion_tokens),
-            money(estimate.usd),
-            money(estimate.usd_high),
-        ]
-    verdict = "chosen" if is_chosen else alternative.reason if page.wide else str(reasons.get(alternative.reason, ""))
-    cells += [duration(estimate.time_s), _changed(estimate), verdict]
+    cells = [">" if is_chosen else "", strategy.recipe]
+    cells += [estimate.endpoint] if with_endpoint else []
+    cells += [strategy.tier.value, _shape(strategy), tokens(estimate.n_requests)]
+    cells += [] if page.narrow else [tokens(usage.prompt_tokens), tokens(usage.completion_tokens)]
+    cells += [money(estimate.usd), money(estimate.usd_high)] if page.roomy else [money(estimate.usd)]
+    cells += [brief(estimate.time_s), _changed(estimate), verdict]
     style = "bold green" if is_chosen else "" if alternative.feasible else "dim"
     return [Text(safe(cell), style=style) for cell in cells]
 
 
-def _cut_to(strategy: Strategy) -> str:
+def _shape(strategy: Strategy) -> str:
+    """Conversations × classifiers, and what else sets one point of a grid apart from the next."""
+    m = count(strategy.classifiers_per_request) if strategy.classifiers_per_request else "all"
+    parts = [f"{strategy.conversations_per_request}×{m}"]
     if strategy.truncate_to is not None:
-        return f"{count(strategy.truncate_to)} {strategy.keep}"
-    return f"{share(strategy.compress_rate)} kept" if strategy.compress_rate is not None else ""
+        parts.append(f"cut {strategy.truncate_to}")
+    if strategy.compress_rate is not None:
+        parts.append(f"kept {share(strategy.compress_rate)}")
+    return " ".join(parts)
 
 
 def _changed(estimate: Estimate) -> str:
     if _is_naive(estimate.strategy):
-        return "reference"
-    if not estimate.quality.label_change and not estimate.strategy.changes_labels:
-        return "0 by construction"
-    return f"{share(estimate.quality.label_change)} {'assumed' if estimate.quality.assumed else 'measured'}"
+        return "ref."
+    if not estimate.quality.label_change:
+        return "0"
+    return f"{'~' if estimate.quality.assumed else ''}{share(estimate.quality.label_change)}"
 
 
 # -- cost ------------------------------------------------------------------------------------------------------

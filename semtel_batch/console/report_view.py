@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
-from semtel_batch.console.layout import Page, bar, facts, heading, left, note, points, right, section, table
+from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, note, points, right, section, table
 from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
 from semtel_batch.rows import PlanState
-from semtel_batch.throughput import Bill, EndpointLine, RequestFailure
+from semtel_batch.throughput import EndpointLine, RequestFailure
 
 _LABELS_SHOWN = 15
 _LONGEST_LABEL = 36
@@ -34,7 +34,7 @@ def view_report(report: Report, page: Page) -> list[RenderableType]:
         title_note = "asked again where that can help"
         views.append(section("Requests without an answer", _requests_table(report, page), note=title_note))
     if report.warnings:
-        views.append(section("Warnings", points(report.warnings, "!", "yellow")))
+        views.append(section("Warnings", points(report.warnings, ["!"], "yellow")))
     views.append(_next(report))
     return views
 
@@ -73,30 +73,32 @@ def _saving(report: Report) -> str:
 
 
 def _bill_table(report: Report, page: Page) -> RenderableType:
-    names = ["requests", "tokens in", "cached", "out"] if page.narrow else _WIDE_BILL
-    columns = [left("part"), left(""), *(right(name) for name in [*names, "cost"])]
-    rows: list[Sequence[str | Text]] = []
     lines = [*report.lines]
     if len(lines) != 1:
         lines.append(BillLine(part="total", planned=report.planned, actual=report.actual))
+    kinds = _token_kinds(lines, page)
+    columns = [left("part"), left(""), *(right(name) for name in ("requests", *(name for name, _ in kinds), "cost"))]
+    rows: list[Sequence[str | Text]] = []
     for line in lines:
         style = "bold" if line.part == "total" else ""
-        rows.append(
-            [Text(safe(line.part), style=style), Text("planned", style="dim"), *_bill_cells(line.planned, page)]
-        )
-        rows.append(["", Text("actual", style=style), *_bill_cells(line.actual, page)])
+        for name, bill, tone in (("planned", line.planned, "dim"), ("actual", line.actual, style)):
+            spent = [tokens(getattr(bill.usage, field)) for _, field in kinds]
+            cells = [line.part if name == "planned" else "", name, count(bill.n_requests), *spent, money(bill.usd)]
+            rows.append([Text(safe(cell), style=tone if i else style) for i, cell in enumerate(cells)])
     return table(columns, rows)
 
 
-_WIDE_BILL = ["requests", "tokens in", "cached", "cache writes", "tokens out", "reasoning"]
+def _token_kinds(lines: Sequence[BillLine], page: Page) -> list[tuple[str, str]]:
+    """The kinds of tokens worth a column: always in, cached and out, the others where they occur and fit."""
+    kinds = [("tokens in", "prompt_tokens"), ("cached", "cached_tokens")]
+    rare = [] if page.narrow else [("cache writes", "cache_write_tokens")]
+    reasoning = [] if page.narrow else [("reasoning", "reasoning_tokens")]
+    kinds += [k for k in rare if _occurs(k[1], lines)]
+    return [*kinds, ("out", "completion_tokens"), *(k for k in reasoning if _occurs(k[1], lines))]
 
 
-def _bill_cells(bill: Bill, page: Page) -> list[str]:
-    u = bill.usage
-    spent = [u.prompt_tokens, u.cached_tokens, u.completion_tokens]
-    if not page.narrow:
-        spent = [u.prompt_tokens, u.cached_tokens, u.cache_write_tokens, u.completion_tokens, u.reasoning_tokens]
-    return [count(bill.n_requests), *map(tokens, spent), money(bill.usd)]
+def _occurs(field: str, lines: Sequence[BillLine]) -> bool:
+    return any(getattr(bill.usage, field) for line in lines for bill in (line.planned, line.actual))
 
 
 def _bill_notes(report: Report) -> list[RenderableType]:
@@ -142,7 +144,7 @@ def _distribution(line: ClassifierLine, page: Page) -> RenderableType:
         rows.append([f"{len(rest)} more labels", bar(part, width, page, "dim"), count(n), share(part)])
     body: list[RenderableType] = []
     if rows:
-        body.append(table([left(""), left(""), right(""), right("")], rows))
+        body.append(chart([left(""), left(""), right(""), right("")], rows))
     body += [note(text, "dim") for text in _label_notes(line)]
     titles = [f"{several(line.n_labelled, 'conversation')} labelled"]
     titles += [f"{count(n)} {word}" for n, word in ((line.n_failed, "failed"), (line.n_owed, "still owed")) if n]
@@ -152,12 +154,13 @@ def _distribution(line: ClassifierLine, page: Page) -> RenderableType:
 def _label_notes(line: ClassifierLine) -> Iterable[str]:
     never = [label.label for label in line.labels if not label.n]
     if never and line.n_labelled:
-        yield f"never given: {', '.join(never)}"
+        more = f" and {count(len(never) - _LABELS_SHOWN)} more" if len(never) > _LABELS_SHOWN else ""
+        yield f"never given: {', '.join(never[:_LABELS_SHOWN])}{more}"
     if line.how:
         yield "read: " + ", ".join(f"{count(n)} {how}" for how, n in line.how)
     if line.graded:
         verdicts = ", ".join(f"{count(n)} {verdict}" for verdict, n in line.graded)
-        yield f"graded: {verdicts}; {count(line.n_reclassified)} labels replaced by asking again"
+        yield f"graded: {verdicts}; {several(line.n_reclassified, 'label')} replaced by asking again"
 
 
 # -- endpoints and failures ------------------------------------------------------------------------------------

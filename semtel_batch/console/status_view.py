@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from semtel_batch.console.figures import clip, count, money, share
+from semtel_batch.console.figures import clip, count, money
 from semtel_batch.console.layout import Page, bar, left, note, points, right, section, table
 from semtel_batch.rows import ShardState
 from semtel_batch.status import PlanStatus, ShardStatus
@@ -49,8 +49,8 @@ def _shards(plan: PlanStatus, page: Page) -> list[RenderableType]:
     ordered = sorted(plan.shards, key=lambda s: s.state is ShardState.ENDED)
     shown = ordered[:_SHARDS_SHOWN]
     columns = [left("leg"), left("pass"), left("endpoint", wrap=True), left("tier"), left("state"), right("done")]
-    columns.append(left("batch", wrap=True))
-    body: list[RenderableType] = [table(columns, map(_shard_row, shown))]
+    columns += [] if page.narrow else [left("batch", wrap=True)]
+    body: list[RenderableType] = [table(columns, (_shard_row(shard, page) for shard in shown))]
     if len(ordered) > len(shown):
         body.append(note(f"… and {count(len(ordered) - len(shown))} more; --json has all of them", "dim"))
     refused = [s for s in shown if s.error_code or s.error_message]
@@ -58,13 +58,13 @@ def _shards(plan: PlanStatus, page: Page) -> list[RenderableType]:
         said = (
             f"{s.batch_id or s.key}: {s.error_code or 'error'}: {clip(s.error_message or '', 200)}" for s in refused
         )
-        body.append(points(said, "!", "yellow"))
+        body.append(points(said, ["!"], "yellow"))
     return body
 
 
-def _shard_row(shard: ShardStatus) -> list[str]:
-    part = shard.n_done / shard.n_requests if shard.n_requests else 1.0
+def _shard_row(shard: ShardStatus, page: Page) -> list[str]:
     asked = shard.stage.value + (f" try {shard.attempt}" if shard.attempt else "")
-    state = f"{shard.state}, {shard.status}" if shard.status and shard.state is not ShardState.ENDED else shard.state
-    done = f"{count(shard.n_done)} of {count(shard.n_requests)} ({share(part)})"
-    return [str(shard.leg), asked, shard.endpoint, shard.tier.value, state, done, shard.batch_id or ""]
+    waits = shard.state is ShardState.SUBMITTED and shard.status
+    cells = [str(shard.leg), asked, shard.endpoint, shard.tier.value]
+    cells += [str(shard.status) if waits else shard.state.value, f"{count(shard.n_done)} of {count(shard.n_requests)}"]
+    return cells if page.narrow else [*cells, shard.batch_id or ""]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import rich.console
 from rich.console import RenderableType
@@ -25,9 +25,14 @@ from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
 from semtel_batch.console.plan_view import view_alternatives, view_plan
 from semtel_batch.console.progress import Progress, plain_progress, silent_progress
+from semtel_batch.console.quality_view import evaluation_as_json, finding_as_json, view_evaluation, view_findings
 from semtel_batch.console.report_view import view_report
 from semtel_batch.console.status_view import view_status
 from semtel_batch.plans import Alternative, Plan
+
+if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
+    from semtel_batch.checkup import Finding
+    from semtel_batch.studies.evaluate import Evaluation
 
 _PIPED_COLUMNS = 100
 _NARROWEST = 40
@@ -95,6 +100,18 @@ class Console:
         else:
             self._show(view_status(found, self._page, detail=detail))
 
+    def show_evaluation(self, found: Sequence[Evaluation]) -> None:
+        if self.options.json:
+            self.show_json([evaluation_as_json(one) for one in found])
+        else:
+            self._show(view_evaluation(found, self._page))
+
+    def show_findings(self, found: Sequence[Finding]) -> None:
+        if self.options.json:
+            self.show_json([finding_as_json(one) for one in found])
+        else:
+            self._show(view_findings(found))
+
     def show_json(self, document: Any) -> None:
         """Write a JSON document; what is not ASCII is escaped, so that it is safe on a terminal too."""
         self._streams.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -159,8 +176,17 @@ class Console:
         return Page(width=self._out.width, ascii_only=self._out.options.ascii_only)
 
     def _show(self, renderables: Sequence[RenderableType]) -> None:
-        for renderable in renderables:
-            self._out.print(renderable)
+        if self._out.is_terminal:
+            for renderable in renderables:
+                self._out.print(renderable)
+            return
+        with self._out.capture() as capture:
+            for renderable in renderables:
+                self._out.print(renderable)
+        # rich fills every line with blanks, which nobody wants in a file.
+        for line in capture.get().splitlines():
+            self._streams.stdout.write(line.rstrip() + "\n")
+        self._streams.stdout.flush()
 
     def _message(self, text: Text) -> None:
         # A message may be as long as it needs: a terminal wraps it, a log keeps it in one line.

@@ -50,7 +50,7 @@ def _dumps(results: list[dict[str, Any]]) -> str:
 
 
 def _spoilt(results: list[dict[str, Any]], fault: str, asked: Asked) -> Said:
-    drawn = random.Random(asked.digest + asked.asked_before.to_bytes(4, "little"))
+    drawn = random.Random(asked.digest + asked.answered_before.to_bytes(4, "little"))
     which = drawn.randrange(len(results))
     text = _dumps(results)
     match fault:

@@ -15,6 +15,7 @@ from semtel_batch.sandbox.batch_validation import Inspector, problem
 from semtel_batch.sandbox.batches import Batch, Batches
 from semtel_batch.sandbox.desk import CHAT, Desk, Job
 from semtel_batch.sandbox.errors import ApiError
+from semtel_batch.sandbox.faults import error_of
 from semtel_batch.sandbox.files import THIRTY_DAYS_S, FileStore, StoredFile
 from semtel_batch.sandbox.settings import Settings
 from semtel_batch.sandbox.validation import CHECKS, model_of
@@ -165,13 +166,14 @@ class BatchWork:
 
     def _job(self, batch: Batch, line: Line) -> Job:
         model = self._desk.model_named(model_of(line.body), embeds=batch.endpoint != CHAT)
+        job = self._desk.accept(line.body, model, orjson.dumps(line.body))
         CHECKS[batch.endpoint](line.body, model)
-        return self._desk.accept(line.body, model, orjson.dumps(line.body))
+        return job
 
     def _fail_line(self, batch: Batch, line: Line, fault: str, outputs: Outputs, bad: BinaryIO) -> None:
-        if fault == "line_server_error":
-            message = "The server had an error while processing your request. Sorry about that!"
-            self._write_error(batch, line, ApiError(500, message, type_="server_error"), outputs, bad)
+        error = error_of(fault.removeprefix("line_"), str(batch.model), None)
+        if error is not None:
+            self._write_error(batch, line, error, outputs, bad)
             return
         bad.write(self._unexecuted(line.custom_id, *_TIMEOUT))
         outputs.n_errors += 1

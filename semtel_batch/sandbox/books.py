@@ -22,7 +22,7 @@ class Books:
     """Counts of everything, so that a test can prove that nothing was paid twice."""
 
     requests: dict[bytes, Tally] = field(default_factory=dict)
-    items: dict[tuple[bytes, str], Tally] = field(default_factory=dict)
+    items: dict[tuple[bytes, str], int] = field(default_factory=dict)  # how often billed
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
     paths: dict[str, Counter[str]] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
@@ -36,10 +36,10 @@ class Books:
         self.max_in_flight = self.in_flight
 
     def ask(self, digest: bytes) -> int:
-        """Note a request that was accepted; returns how often it had come before."""
+        """Note a request that arrived; returns how often it had been answered before."""
         tally = self.requests.setdefault(digest, Tally())
         tally.asked += 1
-        return tally.asked - 1
+        return tally.billed
 
     def bill(self, digest: bytes, asked: Asked | None, usage: dict[str, Any], channel: str) -> None:
         """Note an answer that is charged for."""
@@ -51,9 +51,7 @@ class Books:
             for question in asked.questions:
                 # A verdict on a label is another item than the label.
                 name = f"{question.name}?" if question.judges else question.name
-                tally = self.items.setdefault((block.digest, name), Tally())
-                tally.asked += 1
-                tally.billed += 1
+                self.items[block.digest, name] = self.items.get((block.digest, name), 0) + 1
 
     def _count_tokens(self, usage: dict[str, Any], channel: str) -> None:
         details = usage.get("prompt_tokens_details") or {}
@@ -80,7 +78,11 @@ class Books:
         """The books as JSON; with `detail`, every request and item."""
         told: dict[str, Any] = {
             "requests": _totals(list(self.requests.values())),
-            "items": _totals(list(self.items.values())),
+            "items": {
+                "distinct": len(self.items),
+                "billed": sum(self.items.values()),
+                "billed_twice": sum(n > 1 for n in self.items.values()),
+            },
             "tokens": {channel: dict(counts) for channel, counts in self.tokens.items()},
             "paths": {path: dict(counts) for path, counts in self.paths.items()},
             "max_in_flight": self.max_in_flight,
@@ -93,7 +95,7 @@ class Books:
         told.update(self.events)
         if detail:
             told["by_request"] = {key.hex(): [t.asked, t.billed] for key, t in self.requests.items()}
-            told["by_item"] = {f"{key.hex()}:{name}": [t.asked, t.billed] for (key, name), t in self.items.items()}
+            told["by_item"] = {f"{key.hex()}:{name}": n for (key, name), n in self.items.items()}
         return told
 
 

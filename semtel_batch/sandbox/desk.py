@@ -42,7 +42,7 @@ class Job:
     body: dict[str, Any]
     model: str
     digest: bytes
-    asked_before: int
+    answered_before: int
 
 
 class Desk:
@@ -77,13 +77,13 @@ class Desk:
         return model
 
     def accept(self, body: dict[str, Any], model: str, raw: bytes) -> Job:
-        """Enter a request in the books."""
+        """Enter a request in the books; nothing is billed yet."""
         digest = hashlib.blake2b(raw, digest_size=16).digest()
         return Job(body, model, digest, self.books.ask(digest))
 
     def chat(self, jobs: Sequence[Job], channel: str) -> list[dict[str, Any]]:
         """Response bodies of valid chat jobs, billed."""
-        asked = [read(job.body, job.model, job.digest, job.asked_before) for job in jobs]
+        asked = [read(job.body, job.model, job.digest, job.answered_before) for job in jobs]
         said = self._said(jobs, asked, CHAT)
         prompts = self.counter.prompts(
             [job.body for job in jobs], [job.model for job in jobs], schemas=self.settings.schema_tokens

@@ -19,6 +19,7 @@ HTTP_FAULTS = (
     "drop_before",  # the connection ends, nothing was done
     "drop_after",  # the connection ends, and it was done, and is billed
     "error_after",  # 500, and yet it was done
+    "prompt_filter",  # 400: the provider's content filter stopped the prompt
     "hang",  # no answer at all until the client gives up; nothing was done
 )
 # In what the model says.
@@ -37,7 +38,7 @@ ANSWER_FAULTS = (
     "empty",
 )
 # To single lines of a batch.
-LINE_FAULTS = ("line_server_error", "line_timeout", "line_lost")
+LINE_FAULTS = ("line_server_error", "line_rate_limit", "line_prompt_filter", "line_timeout", "line_lost")
 FAULTS = HTTP_FAULTS + ANSWER_FAULTS + LINE_FAULTS
 
 
@@ -104,6 +105,11 @@ class Faults:
 _OVERLOADED = "The engine is currently overloaded, please try again later"
 _SLOW_DOWN = "Slow down. Your request rate rose suddenly; reduce it to its earlier level and raise it slowly."
 _FAILED = "The server had an error while processing your request. Sorry about that!"
+_FILTERED = (
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify "
+    "your prompt and retry. To learn more about our content filtering policies please read our documentation: "
+    "https://go.microsoft.com/fwlink/?linkid=2198766"
+)
 _QUOTA = (
     "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
     "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
@@ -125,6 +131,8 @@ def error_of(fault: str, model: str, retry_after_s: float | None) -> ApiError | 
             return ApiError(503, _OVERLOADED, type_="server_error", headers=headers)
         case "server_error" | "error_after":
             return ApiError(500, _FAILED, type_="server_error")
+        case "prompt_filter":
+            return ApiError(400, _FILTERED, code="content_filter", param="prompt")
         case "bad_gateway":
             return ApiError(502, "Bad gateway.", type_="server_error")
     return None

@@ -48,7 +48,7 @@ async def upload(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
 
 
 async def _received(request: web.Request, path: Path, keep_bytes: int) -> _Form:
-    """Read the form. All of the file is read, so that the client hears why it is refused; no more is kept than may be."""
+    """Read the form: all of a file, so that the client hears why it is refused; no more is kept than may be."""
     form = _Form()
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader):

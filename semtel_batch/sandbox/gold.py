@@ -57,16 +57,27 @@ def _ends(text: str) -> tuple[str, str]:
     return "^" + squeezed[:_ENDS], "$" + squeezed[-_ENDS:]
 
 
-def load(path: Path) -> Gold:
-    """Read JSON lines of `turns` or `text` with `labels`; other top-level strings count as labels too."""
+def load(path: Path, conversations: Path | None = None) -> Gold:
+    """Read JSON lines of `turns` or `text` with `labels`; other top-level strings count as labels too.
+
+    Rows without a text take that of the row of `conversations` that has their id.
+    """
+    texts = {_id(row): text_of_row(row) for _, row in _rows(conversations)} if conversations else {}
     gold = Gold()
     for number, row in _rows(path):
-        text = text_of_row(row)
+        text = text_of_row(row) or texts.get(_id(row))
         if text is None:
-            raise ValueError(f"{path}, line {number}: neither `turns` nor `text`; a gold row needs one of them")
-        row_id = row.get("conversation_id", row.get("id"))
-        gold.add(None if row_id is None else str(row_id), text, _labels(row))
+            raise ValueError(
+                f"{path}, line {number}: neither `turns` nor `text`; add one, or set `conversations` to the file that "
+                "has the texts by `conversation_id`"
+            )
+        gold.add(_id(row), text, _labels(row))
     return gold
+
+
+def _id(row: Mapping[str, Any]) -> str | None:
+    given = row.get("conversation_id", row.get("id"))
+    return None if given is None else str(given)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

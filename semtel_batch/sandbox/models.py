@@ -23,21 +23,21 @@ class Model(Protocol):
         """For each request, for each of its blocks, the labels."""
 
 
-_LOADED_GOLD: dict[tuple[Path, float], gold.Gold] = {}
+_LOADED_GOLD: dict[tuple[tuple[Path, float], ...], gold.Gold] = {}
 
 
 def model_for(settings: Settings) -> Model:
     """The model these settings ask for; a gold file is read once while it stays the same."""
     if settings.model_behind == "zero-shot":
         return ZeroShot()
-    return Scripted(settings, _gold(settings.gold))
+    return Scripted(settings, _gold(settings.gold, settings.conversations))
 
 
-def _gold(path: str | None) -> gold.Gold:
+def _gold(path: str | None, conversations: str | None) -> gold.Gold:
     if path is None:
         return gold.Gold()
-    file = Path(path)
-    key = (file.resolve(), file.stat().st_mtime)
+    files = [Path(given) for given in (path, conversations) if given is not None]
+    key = tuple((file.resolve(), file.stat().st_mtime) for file in files)
     if key not in _LOADED_GOLD:
-        _LOADED_GOLD[key] = gold.load(file)
+        _LOADED_GOLD[key] = gold.load(*files)
     return _LOADED_GOLD[key]

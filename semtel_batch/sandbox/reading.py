@@ -42,16 +42,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request in the wire format. `digest` is the whole body's, `asked_before` how often it came earlier."""
+    """A request in the wire format. `digest` is the whole body's, `answered_before` how often it was."""
 
     questions: tuple[Question, ...]
     blocks: tuple[Block, ...]
     model: str
     digest: bytes
-    asked_before: int = 0
+    answered_before: int = 0
 
 
-def read(body: dict[str, Any], model: str, digest: bytes, asked_before: int) -> Asked | None:
+def read(body: dict[str, Any], model: str, digest: bytes, answered_before: int) -> Asked | None:
     """What a chat body asks, or None if it is not in the wire format."""
     messages = body["messages"]
     user = "\n".join(text_of(message) for message in messages if message["role"] == "user")
@@ -61,7 +61,7 @@ def read(body: dict[str, Any], model: str, digest: bytes, asked_before: int) -> 
     system = "\n".join(text_of(message) for message in messages if message["role"] in ("system", "developer"))
     schema = schema_text(body)
     questions = _by_schema(system, schema) if schema else _by_words(system, bool(blocks[0].labels))
-    return Asked(questions, blocks, model, digest, asked_before) if questions else None
+    return Asked(questions, blocks, model, digest, answered_before) if questions else None
 
 
 def digest_of(text: str) -> bytes:
@@ -114,7 +114,7 @@ def _enums(schema: str) -> dict[str, tuple[str, ...]]:
 
 
 def _sections(system: str) -> dict[str, dict[str, str]]:
-    """Labels and definitions under each heading: its `- Label: definition` lines, those after `Labels:` if it has one."""
+    """Labels and definitions by heading: its `- Label: definition` lines, those after `Labels:` if it has one."""
     found: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in system.splitlines():

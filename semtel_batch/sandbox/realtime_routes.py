@@ -33,6 +33,7 @@ async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.
         if deployment := request.match_info.get("deployment"):
             body["model"] = deployment
         model = endpoint.desk.model_named(model_of(body), embeds=path == EMBEDDINGS)
+        job = endpoint.desk.accept(body, model, raw)
         # Whatever is wrong with a request, it counts against the limits.
         headers = _admitted(endpoint, body, model) if endpoint.limiter.limits_anything else {}
         try:
@@ -42,7 +43,6 @@ async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.
         except ApiError as error:
             error.headers.update(headers)
             raise
-        job = endpoint.desk.accept(body, model, raw)
         answer = endpoint.desk.answer(path, [job], "realtime")[0]
         await _delay(endpoint, answer["usage"].get("completion_tokens", 0))
         return reply(answer, headers=headers)

@@ -55,7 +55,7 @@ class Scripted:
         if self._flips(request, block, question.name, share):
             label = self._other(b"flip", block, question, label, request.digest)
         if self._settings.rerun_flip and self._reruns(request, block, question.name):
-            label = self._other(b"rerun", block, question, label, request.asked_before.to_bytes(8, "little"))
+            label = self._other(b"rerun", block, question, label, request.answered_before.to_bytes(8, "little"))
         return label
 
     def _errs(self, request: Asked, block: Block, name: str) -> bool:
@@ -78,8 +78,8 @@ class Scripted:
         return _NORMAL.cdf(self._item_share * own + self._request_share * around) < rate
 
     def _reruns(self, request: Asked, block: Block, name: str) -> bool:
-        turn = request.digest + request.asked_before.to_bytes(8, "little")
-        return request.asked_before > 0 and self._draw(b"rerun", block, name, turn) < self._settings.rerun_flip
+        turn = request.digest + request.answered_before.to_bytes(8, "little")
+        return request.answered_before > 0 and self._draw(b"rerun", block, name, turn) < self._settings.rerun_flip
 
     def _judge(self, question: Question, block: Block, truth: str | None) -> str:
         given = block.labels.get(question.name)

@@ -42,6 +42,7 @@ class Settings:
     # The model behind it.
     model_behind: str = "zero-shot"  # or "scripted"
     gold: str | None = None  # path of a JSON-lines file for "scripted"
+    conversations: str | None = None  # path of the texts of gold rows that carry only an id
     seed: int = 0
     error_rate: float = 0.0  # share of items answered wrong, the same ones each time
     error_rates: Mapping[str, float] = field(default_factory=dict)  # by classifier, before error_rate
@@ -99,13 +100,14 @@ def from_mapping(values: Mapping[str, Any], base: Settings | None = None) -> Set
 
 
 def from_toml(path: Path) -> Settings:
-    """Read settings from a TOML file; a relative `gold` is relative to that file."""
+    """Read settings from a TOML file; the paths in it are relative to it."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
-    if isinstance(values.get("gold"), str):
-        values["gold"] = str(path.parent / values["gold"])
+    for name in ("gold", "conversations"):
+        if isinstance(values.get(name), str):
+            values[name] = str(path.parent / values[name])
     return from_mapping(values)
 
 

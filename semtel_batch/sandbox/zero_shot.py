@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
-_MAX_CHARS = 4_000  # of a turn, and of a whole conversation: more changes a mean of word vectors little
+_MAX_CHARS, _MAX_TURNS = 1_000, 24  # of a turn, of a conversation: more changes little in a mean of word vectors
+
+# Found on 860 dialogues of SGD and 1,200 of MultiDoGO, with nothing but the names of their domains as labels: 67 %
+# of 18 and 58 % of 6 right, against 46 % and 52 % for the plain mean of all that the user says.
+_FADING = 0.7  # each turn of the user weighs this much of the one before: people say first what they want
+_BEST_TURN = 0.5  # the turn that is nearest to a label counts beside the whole
+_NAME_SHARE = 0.5  # of a label against its definition
+_RARITY = 3e-4
+_BYTES = 259  # tokens of a Llama vocabulary that are no words
+
 _MARGIN = 0.02  # a label this close to the best one is not called incorrect
 
 
@@ -76,22 +86,41 @@ def _embedder() -> WordLlamaInference:
 
 def embed(texts: Sequence[str]) -> Vectors:
     """Unit vectors of 256 numbers, the mean of a text's word vectors; the zero vector for a text without a word."""
-    embedder = _embedder()
-    ids = [encoding.ids for encoding in embedder.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    return _unit(_sums(texts, _embedder().embedding))
+
+
+def _sums(texts: Sequence[str], table: Vectors) -> Vectors:
+    """The sum of each text's token vectors."""
+    encodings = _embedder().tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    ids = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    vectors = np.zeros((len(ids), embedder.embedding.shape[1]), np.float32)
+    sums = np.zeros((len(ids), table.shape[1]), np.float32)
     if filled := int(lengths.sum()):
-        flat = np.fromiter((token for row in ids for token in row), np.int64, filled)
+        flat = np.fromiter(chain.from_iterable(ids), np.int64, filled)
         starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))[lengths > 0]
-        vectors[lengths > 0] = np.add.reduceat(embedder.embedding[flat], starts, axis=0)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(norms > 0, norms, 1.0)
-    return vectors
+        sums[lengths > 0] = np.add.reduceat(table[flat], starts, axis=0)
+    return sums
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=1)
+def _telling() -> Vectors:
+    """Token vectors that make little of frequent tokens: × a / (a + p), p by Zipf's law from a token's rank."""
+    plain: Vectors = _embedder().embedding
+    p = 1 / (np.maximum(np.arange(len(plain)) - _BYTES, 1) + 50.0)
+    p /= p.sum()
+    return plain * (_RARITY / (_RARITY + p)).astype(np.float32)[:, None]
 
 
 def _label_vectors(definitions: Mapping[str, str]) -> Vectors:
-    texts = [f"{_words(name)}. {definition}" for name, definition in definitions.items()]
-    return embed(texts)
+    """A label lies between its name and its definition."""
+    names = _unit(_sums([_words(name) for name in definitions], _telling()))
+    meanings = _unit(_sums(list(definitions.values()), _telling()))
+    return _unit(_NAME_SHARE * names + meanings)
 
 
 def _words(name: str) -> str:
@@ -100,16 +129,27 @@ def _words(name: str) -> str:
 
 
 def _views(texts: Sequence[str]) -> list[Vectors]:
-    """What is compared with the labels, per conversation."""
-    return [vector[None, :] for vector in embed([_spoken(text)[:_MAX_CHARS] for text in texts])]
+    """What is compared with the labels: first the whole, its early turns before its late ones, then turn by turn."""
+    turns = [_spoken(text) for text in texts]
+    sums = _sums([turn for spoken in turns for turn in spoken], _telling())
+    views = []
+    start = 0
+    for spoken in turns:
+        own = sums[start : start + len(spoken)]
+        fading = np.power(_FADING, np.arange(len(spoken)), dtype=np.float32)
+        whole = _unit(fading @ own)
+        views.append(np.vstack((whole, _unit(own) * np.sqrt(fading)[:, None])))
+        start += len(spoken)
+    return views
 
 
-def _spoken(text: str) -> str:
-    """What the user says; all of it where no turn is the user's."""
+def _spoken(text: str) -> list[str]:
+    """The turns of the user; the whole text where no turn is the user's."""
     turns = [line[5:].strip() for line in text.splitlines() if line.startswith("user:")]
-    return " ".join(turns) or text
+    return [turn[:_MAX_CHARS] for turn in (turns[:_MAX_TURNS] or [text])]
 
 
 def _scores(view: Vectors, labels: Vectors) -> Vectors:
-    scores: Vectors = (view @ labels.T).max(axis=0)
+    near = view @ labels.T
+    scores: Vectors = near[0] + _BEST_TURN * near[1:].max(axis=0)
     return scores

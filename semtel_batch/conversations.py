@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import polars as pl
 
 from semtel_batch import tokens, transcripts
@@ -78,6 +79,15 @@ def load_index(folder: Path) -> pl.DataFrame:
 
 def load_texts(folder: Path, rows: npt.ArrayLike | pl.Series) -> pl.DataFrame:
     """`row` and `text` of these rows, in this order; only the parts that hold them are read."""
+    return _load(folder, rows, "text", pl.String)
+
+
+def load_hashes(folder: Path, rows: npt.ArrayLike | pl.Series) -> list[bytes]:
+    """`text_hash` of these rows, in this order."""
+    return _load(folder, rows, "text_hash", pl.Binary)["text_hash"].to_list()
+
+
+def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type[pl.DataType]) -> pl.DataFrame:
     wanted = np.asarray(rows, dtype=np.int64)
     ends = _read_kept(folder / _INDEX, ["part"])["part"].rle().struct.field("len").cum_sum().to_numpy()
     part_of = np.searchsorted(ends, wanted, side="right")
@@ -85,10 +95,10 @@ def load_texts(folder: Path, rows: npt.ArrayLike | pl.Series) -> pl.DataFrame:
     for part in np.unique(part_of).tolist():
         places = np.flatnonzero(part_of == part)
         first = int(ends[part - 1]) if part else 0
-        texts = _read_kept(folder / _part_name(part), ["row", "text"])[wanted[places] - first]
+        texts = _read_kept(folder / _part_name(part), ["row", column])[wanted[places] - first]
         found.append(texts.with_columns(place=pl.Series(places)))
     if not found:
-        return pl.DataFrame(schema={"row": pl.UInt32, "text": pl.String})
+        return pl.DataFrame(schema={"row": pl.UInt32, column: kind})
     return pl.concat(found).sort("place").drop("place")
 
 
@@ -142,44 +152,42 @@ def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.D
 
 
 def _write_parts(source: str, columns: Columns, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
-    """Write the parts, each while the next is read and counted, and make the index."""
+    """Count and write each part while the next is read, and make the index."""
     files: list[Path] = []
-    lines: list[pl.DataFrame] = []
+    lines: list[Future[pl.DataFrame]] = []
     n_rows = 0
-    pending: Future[None] | None = None
-    with ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as worker:
         for number, part in enumerate(_regrouped(_located(source, columns, files, chunk_rows), chunk_rows)):
-            measured = _measured(part, n_rows, number, encoding)
+            if lines:
+                lines[-1].result()  # one part waits at most: that bounds the memory, and an error ends it here
+            lines.append(worker.submit(_keep, part, n_rows, number, draft, encoding))
             n_rows += part.height
-            if pending:
-                pending.result()
-            pending = writer.submit(_write, measured.select("row", "text", "text_hash"), draft / _part_name(number))
-            lines.append(measured.drop("text"))
-        if pending:
-            pending.result()
     if not lines:
         raise BadData(f"'{source}' holds no conversation; check the path and the files.")
-    index = pl.concat(lines)
+    index = pl.concat([line.result() for line in lines])
     _check_unique(index, files)
-    return index.select(
-        "row",
-        "conversation_id",
-        pl.col("row").min().over("text_hash").alias("first_row"),
-        "n_tokens",
-        "n_bytes",
-        "part",
-    )
+    first_row = pl.col("row").min().over("text_hash").alias("first_row")
+    return index.select("row", "conversation_id", first_row, "n_tokens", "n_bytes", "part")
 
 
-def _measured(part: pl.DataFrame, first_row: int, number: int, encoding: str) -> pl.DataFrame:
-    blocks = transcripts.blocks(part["text"])
-    return part.with_columns(
+def _keep(part: pl.DataFrame, first_row: int, number: int, draft: Path, encoding: str) -> pl.DataFrame:
+    """Count a part, write its texts, and return its lines of the index."""
+    listed = transcripts.blocks(part["text"]).to_list()
+    measured = part.with_columns(
         pl.int_range(first_row, first_row + part.height, dtype=pl.UInt32, eager=True).alias("row"),
         text_hashes(part["text"]).alias("text_hash"),
-        pl.Series("n_tokens", tokens.count(blocks, encoding)),
-        transcripts.json_bytes(blocks).alias("n_bytes"),
+        pl.Series("n_tokens", tokens.count(listed, encoding)),
+        pl.Series("n_bytes", _json_bytes(listed)),
         pl.lit(number, pl.UInt16).alias("part"),
     )
+    _write(measured.select("row", "text", "text_hash"), draft / _part_name(number))
+    return measured.drop("text")
+
+
+def _json_bytes(texts: list[str]) -> npt.NDArray[np.uint32]:
+    """The length of each text inside a JSON string. Serialising is faster than counting what must be escaped."""
+    lengths = np.fromiter((len(orjson.dumps(text)) for text in texts), dtype=np.uint32, count=len(texts))
+    return lengths - np.uint32(len('""'))
 
 
 def text_hashes(texts: pl.Series) -> pl.Series:
@@ -232,13 +240,13 @@ def _sync(path: Path) -> None:
 
 def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:
     unique = index.filter(pl.col("row") == pl.col("first_row"))
-    empty_block = transcripts.blocks(pl.Series([""]))
+    empty_block = transcripts.blocks(pl.Series([""])).to_list()
     return Ingested(
         folder=folder,
         encoding=encoding,
         n_conversations=index.height,
         n_unique=unique.height,
-        n_empty=int((index["n_bytes"] == transcripts.json_bytes(empty_block)[0]).sum()),
+        n_empty=int((index["n_bytes"] == _json_bytes(empty_block)[0]).sum()),
         n_parts=int(index["part"][-1]) + 1,
         lengths=unique["n_tokens"].to_numpy(),
     )

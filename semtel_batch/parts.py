@@ -5,7 +5,6 @@ What is large lies here, what must be found lies in the store: a part counts onl
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,12 +44,13 @@ LABELS = pl.Schema(
         "outcome": pl.String,
         "how": pl.String,
         "detail": pl.String,
+        "permanent": pl.Boolean,
         "request": pl.UInt32,
         "slot": pl.UInt16,
         "fingerprint": pl.Binary,
     }
 )
-"""One row an item, as its answer was read."""
+"""One row an item, as its answer was read. `permanent`: asking the same alone again would end the same way."""
 
 
 def write_part(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
@@ -91,17 +91,3 @@ def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
     return pl.concat(frames)
-
-
-def item_fingerprints(frame: pl.DataFrame, ask: str) -> pl.Series:
-    """Identity of each answered question: blake2b-16 of text hash, classifier version and way of asking.
-
-    `frame` has `text_hash` (16 bytes) and `version`; `ask` names what else changes the answer: model and the
-    strategy's parameters, in canonical form.
-    """
-    asked = ask.encode()
-    values = [
-        hashlib.blake2b(text_hash + version.encode() + b"\0" + asked, digest_size=16).digest()
-        for text_hash, version in zip(frame["text_hash"], frame["version"], strict=True)
-    ]
-    return pl.Series("fingerprint", values, dtype=pl.Binary)

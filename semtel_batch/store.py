@@ -35,12 +35,22 @@ from semtel_batch.rows import (
 )
 
 
+def store_path(project: Path) -> Path:
+    return project / "state" / "semtel.sqlite3"
+
+
+def plan_folder(project: Path, plan_id: str) -> Path:
+    """Where a plan's conversations, manifests, shards and parts lie."""
+    return project / "state" / "files" / plan_id
+
+
 class Store:
     """A project's memory. `state/semtel.sqlite3` holds the rows, `state/files/` the parts."""
 
     def __init__(self, project: Path, *, create: bool = True) -> None:
-        self.folder = project / "state"
-        self.path = self.folder / "semtel.sqlite3"
+        self.project = project
+        self.path = store_path(project)
+        self.folder = self.path.parent
         if not create and not self.path.exists():
             raise BadInput(f"There is no store in {project}; plan something first, or name the project with --project.")
         prepare(self.folder, self.path)
@@ -51,7 +61,7 @@ class Store:
 
     def files(self, plan_id: str) -> Path:
         """The folder of a plan's parts."""
-        return self.folder / "files" / plan_id
+        return plan_folder(self.project, plan_id)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -407,6 +417,10 @@ class Store:
             t.execute(tables.leases.delete().where(tables.leases.c.name == name))
             t.execute(insert(tables.leases).values(name=name, holder=holder, until=until.isoformat()))
             return True
+
+    def lease_holder(self, name: str) -> str | None:
+        with self._transaction() as t:
+            return t.execute(select(tables.leases.c.holder).where(tables.leases.c.name == name)).scalar()
 
     def end_lease(self, name: str, holder: str) -> None:
         c = tables.leases.c

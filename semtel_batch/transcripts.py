@@ -46,27 +46,12 @@ def neutralise(texts: pl.Series) -> pl.Series:
         .str.replace_all(_TAG, "‹$1")
         .str.replace_all(_TEMPLATE_TOKEN, "‹$1›")
     )
-    return texts.scatter(special.arg_true(), changed)
+    return texts.clone().scatter(special.arg_true(), changed)  # scatter writes into the series it is called on
 
 
 def blocks(texts: pl.Series) -> pl.Series:
     """Each text in its block, as the first of a prompt."""
     return texts.to_frame("text").select(pl.concat_str(pl.lit(OPENING.format(1)), "text", pl.lit(CLOSING)))["literal"]
-
-
-def json_bytes(texts: pl.Series) -> pl.Series:
-    """The length of each text inside a JSON string, in bytes, as orjson writes it."""
-    short = [texts.str.count_matches(character, literal=True) for character in '"\\\n\r\t']
-    length = texts.str.len_bytes().cast(pl.UInt32)
-    for escapes in short:
-        length = length + escapes
-    # \b and \f take one more byte, every other control character five: \u00XX.
-    rare = texts.str.contains(r"[\x00-\x08\x0b\x0c\x0e-\x1f]").fill_null(False)
-    if not rare.any():
-        return length
-    odd = texts.filter(rare)
-    extra = odd.str.count_matches(r"[\x08\x0c]") + 5 * odd.str.count_matches(r"[\x00-\x07\x0b\x0e-\x1f]")
-    return length.scatter(rare.arg_true(), length.filter(rare) + extra)
 
 
 def _role() -> pl.Expr:
@@ -90,4 +75,4 @@ def _mended(turns: pl.Series, lines: pl.Series) -> pl.Series:
     cleaned = _role().str.replace_all(_NOT_IN_ROLE, "").str.strip_chars().str.slice(0, 40)
     role = pl.when(cleaned == "").then(pl.lit(_NAMELESS)).otherwise(cleaned)
     guarded = _content().str.replace_all(_ROLE_LINE, "$1> $2")
-    return lines.scatter(odd.arg_true(), turns.filter(odd).list.eval(_line(role, guarded)).list.join("\n"))
+    return lines.clone().scatter(odd.arg_true(), turns.filter(odd).list.eval(_line(role, guarded)).list.join("\n"))

@@ -64,6 +64,12 @@ class BatchApi:
     def close(self) -> None:
         self._client.close()
 
+    def models(self) -> list[Object]:
+        """The models that the key may use."""
+        listed = _read(lambda: self._client.models.with_raw_response.list(extra_headers=self._headers))
+        entries = listed.get("data")
+        return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+
     def batch(self, batch_id: str) -> Object:
         return _read(lambda: self._client.batches.with_raw_response.retrieve(batch_id, extra_headers=self._headers))
 

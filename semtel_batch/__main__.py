@@ -1,0 +1,5 @@
+"""`python -m semtel_batch`."""
+
+from semtel_batch.cli import main
+
+main()

@@ -1,0 +1,233 @@
+"""The command line: parse, call, say how it ended. What the commands do is in `commands`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from semtel_batch import __version__
+from semtel_batch.errors import Exit, SemtelError
+
+
+def _commands() -> ModuleType:
+    """The commands, imported only when one runs: `--help` need not wait for Polars."""
+    return importlib.import_module("semtel_batch.commands")
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """A global option given after the command counts like one given before it."""
+    if ctx.obj is not None and value not in (None, False):
+        ctx.obj[option.name] = value
+
+
+def _accept_globals_everywhere(group: click.Group) -> None:
+    for command in group.commands.values():
+        for option in group.params:
+            if isinstance(option, click.Option) and option.name != "version":
+                again = click.Option(
+                    [*option.opts, option.name or ""],
+                    type=option.type,
+                    is_flag=option.is_flag,
+                    expose_value=False,
+                    hidden=True,
+                    callback=_remember,
+                )
+                command.params.append(again)
+
+
+class _Group(click.Group):
+    """Turns our errors into a sentence and an exit code; a user never sees a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SemtelError as error:
+            click.echo(f"error: {_one_line(str(error))}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("stopped; nothing is lost: run the same command again to go on.", err=True)
+            ctx.exit(Exit.INCOMPLETE)
+        except BrokenPipeError:
+            ctx.exit(Exit.DONE)
+
+
+def _one_line(text: str) -> str:
+    """Errors may quote the user's data or a provider's words: no escape codes, no line breaks."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="semtel-batch")
+@click.option(
+    "--project",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    show_default="this folder",
+    help="Where semtel.toml and state/ are.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine output on stdout, and nothing else there.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what was asked for.")
+@click.option("-v", "--verbose", is_flag=True, help="Say also what is done behind the scenes.")
+@click.pass_context
+def main(ctx: click.Context, project: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Label conversations with LLMs at the lowest price that keeps the promise.
+
+    \b
+    A first session:
+      semtel-batch init                          write a commented semtel.toml
+      semtel-batch plan chats.jsonl              count, price, choose; spends nothing
+      semtel-batch submit                        do what the newest plan says
+      semtel-batch collect --wait                take answers in until nothing is owed
+      semtel-batch report                        planned against paid, distributions
+      semtel-batch labels -o labels.parquet
+
+    Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 incomplete (run again), 4 infeasible.
+    """
+    ctx.obj = {"project": project, "as_json": as_json, "quiet": quiet, "verbose": verbose}
+
+
+_plan_argument = click.argument("plan", required=False, metavar="[PLAN]")
+
+
+def _planning_options(command: Any) -> Any:
+    """What `plan` and `run` have in common."""
+    options = [
+        click.argument("data"),
+        click.option("-c", "--classifier", "classifiers", multiple=True, metavar="NAME", help="What to ask; repeat."),
+        click.option("--deadline", metavar="24h", help="When all labels must be there, counted from submit."),
+        click.option("--budget", metavar="USD", help="The upper estimate must stay below this."),
+        click.option("--min-agreement", type=click.FloatRange(0, 1), help="Share of labels equal to the reference's."),
+        click.option(
+            "--strategy", "recipes", multiple=True, metavar="FILE", help="Only this recipe (or name); repeat."
+        ),
+        click.option("--assume", is_flag=True, help="Take published quality figures as if they were measured here."),
+        click.option(
+            "--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column; repeat."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.pass_obj
+def init(options: dict[str, Any], folder: Path | None) -> None:
+    """Make a project: semtel.toml, prompts/, .gitignore."""
+    _commands().init(options, folder)
+
+
+@main.command()
+@_planning_options
+@click.option("--explain", is_flag=True, help="Show every alternative and why it lost.")
+@click.pass_obj
+def plan(options: dict[str, Any], /, explain: bool, **wish: Any) -> None:
+    """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing."""
+    _commands().plan(options, wish, explain)
+
+
+@main.command()
+@_plan_argument
+@click.pass_obj
+def submit(options: dict[str, Any], plan: str | None) -> None:
+    """Start what the plan says: upload batches, run the realtime share."""
+    _commands().submit(options, plan)
+
+
+@main.command()
+@_plan_argument
+@click.option("--wait", is_flag=True, help="Go on until nothing is owed.")
+@click.pass_obj
+def collect(options: dict[str, Any], plan: str | None, wait: bool) -> None:
+    """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed."""
+    _commands().collect(options, plan, wait)
+
+
+@main.command()
+@_planning_options
+@click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the labels here at the end."
+)
+@click.pass_obj
+def run(options: dict[str, Any], /, yes: bool, output: Path | None, **wish: Any) -> None:
+    """plan + confirm + submit + collect --wait, then the report."""
+    _commands().run(options, wish, yes, output)
+
+
+@main.command()
+@_plan_argument
+@click.pass_obj
+def status(options: dict[str, Any], plan: str | None) -> None:
+    """All plans, or the shards and batches of one."""
+    _commands().status(options, plan)
+
+
+@main.command()
+@_plan_argument
+@click.pass_obj
+def report(options: dict[str, Any], plan: str | None) -> None:
+    """Planned against paid, savings, label distributions, failures, throughput."""
+    _commands().report(options, plan)
+
+
+@main.command()
+@_plan_argument
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".parquet, .csv or .ndjson"
+)
+@click.option("--detail", is_flag=True, help="Also how each label came about and what it cost.")
+@click.pass_obj
+def labels(options: dict[str, Any], plan: str | None, output: Path, detail: bool) -> None:
+    """Write the labels: conversation_id and a column per classifier; null is a named failure, see report."""
+    _commands().labels(options, plan, output, detail)
+
+
+@main.command()
+@click.argument("plan")
+@click.pass_obj
+def cancel(options: dict[str, Any], plan: str) -> None:
+    """Stop PLAN; what was answered before is kept and can be collected."""
+    _commands().cancel(options, plan)
+
+
+@main.command()
+@click.argument("plan")
+@click.pass_obj
+def retry(options: dict[str, Any], plan: str) -> None:
+    """Ask the items of PLAN that ended without a label once more."""
+    _commands().retry(options, plan)
+
+
+@main.command()
+@_plan_argument
+@click.option("--gold", required=True, type=click.Path(path_type=Path), help="conversation_id and gold labels.")
+@click.pass_obj
+def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:
+    """Hold PLAN's labels against labels given by people: accuracy, kappa, per label."""
+    _commands().evaluate(options, plan, gold)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML.")
+@click.pass_obj
+def sandbox(options: dict[str, Any], port: int, config: Path | None) -> None:
+    """Serve a local OpenAI-compatible endpoint, to try things without a key and without spending."""
+    _commands().sandbox(options, port, config)
+
+
+@main.command()
+@click.option("--offline", is_flag=True, help="Ask no endpoint.")
+@click.pass_obj
+def doctor(options: dict[str, Any], offline: bool) -> None:
+    """Check configuration, keys, encodings, endpoints, prices and model shutdown dates; each with its fix."""
+    _commands().doctor(options, offline)
+
+
+_accept_globals_everywhere(main)

@@ -1,0 +1,242 @@
+"""semtel.toml and the environment → Settings. Secrets appear only as names of variables."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from semtel_batch.conversations import Columns
+from semtel_batch.errors import BadConfig
+from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier
+
+FILE = "semtel.toml"
+DEFAULT_MODEL = "gpt-6-luna"
+OPENAI_URL = "https://api.openai.com/v1"
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a command takes where its options are left out."""
+
+    classifiers: tuple[str, ...] = ()
+    deadline_s: float | None = None
+    budget_usd: Decimal | None = None
+    min_agreement: float | None = None
+    max_attempts: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A project: where it is, whom it may ask, and what its user prefers."""
+
+    project: Path
+    endpoints: tuple[Endpoint, ...]
+    columns: Columns
+    defaults: Defaults
+
+    @property
+    def prompts(self) -> Path:
+        return self.project / "prompts"
+
+    @property
+    def strategies(self) -> Path:
+        return self.project / "strategies"
+
+
+def load(project: Path, environ: Mapping[str, str]) -> Settings:
+    """Read a project's settings; without a semtel.toml, or without endpoints in it, the environment makes one."""
+    path = project / FILE
+    document = _File.model_validate({}) if not path.exists() else _read(path)
+    endpoints = tuple(_endpoint(entry, path) for entry in document.endpoint) or _from_environment(environ)
+    names = [endpoint.name for endpoint in endpoints]
+    if len(set(names)) != len(names):
+        raise BadConfig(f"{path}: two endpoints have the same name; give each [[endpoint]] a name of its own.")
+    return Settings(project=project, endpoints=endpoints, columns=document.columns, defaults=_defaults(document))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as "24h", "90m", "1.5d"; BadConfig for anything else."""
+    match = _DURATION.fullmatch(text)
+    if match is None or float(match[1]) <= 0:
+        raise BadConfig(f"{text!r} is not a duration; write a number and a unit, such as 24h, 90m or 2d.")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_usd(text: str) -> Decimal:
+    """A positive amount of US dollars; BadConfig for anything else."""
+    try:
+        amount = Decimal(text.strip().removeprefix("$"))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise BadConfig(f"{text!r} is not an amount of US dollars; write a number such as 12.50.")
+    return amount
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
+    """`OPENAI_API_KEY` with `OPENAI_BASE_URL`, the variables that the SDK knows, make one endpoint."""
+    if not environ.get("OPENAI_API_KEY"):
+        return ()
+    url = environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    _check_url(url, "OPENAI_BASE_URL")
+    return (
+        Endpoint(
+            name="openai",
+            kind=EndpointKind.OPENAI,
+            base_url=url.rstrip("/"),
+            model=environ.get("SEMTEL_MODEL") or DEFAULT_MODEL,
+            api_key_env="OPENAI_API_KEY",
+        ),
+    )
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _money(value: Any) -> Any:
+    return str(value) if isinstance(value, float) else value
+
+
+Usd = Annotated[Decimal, BeforeValidator(_money), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Price(_Section):
+    input_usd: Usd
+    output_usd: Usd
+    cached_usd: Usd | None = None
+    batch_input_usd: Usd | None = None
+    batch_output_usd: Usd | None = None
+
+
+class _Endpoint(_Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    kind: EndpointKind
+    base_url: str | None = None
+    model: str | None = None
+    deployment: str | None = None
+    model_family: str | None = None
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    rpm: Positive | None = None
+    tpm: Positive | None = None
+    enqueued_tokens: Positive | None = None
+    tiers: tuple[Tier, ...] | None = None
+    concurrency: Annotated[int, Field(gt=0, le=10_000)] = 32
+    timeout: Seconds = 120.0
+    answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
+    encoding: str | None = None
+    price: _Price | None = None
+
+
+class _Defaults(_Section):
+    classifiers: tuple[str, ...] = ()
+    deadline: Seconds | None = None
+    budget_usd: Usd | None = None
+    min_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 4
+
+
+class _File(_Section):
+    endpoint: tuple[_Endpoint, ...] = ()
+    columns: Columns = Columns()
+    defaults: _Defaults = _Defaults()
+
+
+def _read(path: Path) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadConfig(f"{path} can't be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise BadConfig(f"{path}: {_place(first['loc'])}: {first['msg']}.") from error
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """`endpoint.0.rpm` as a person would say it: [[endpoint]] number 1, rpm."""
+    words = [f"number {part + 1}" if isinstance(part, int) else str(part) for part in location]
+    return " → ".join(words) or "the file"
+
+
+def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
+    where = f"{path}: endpoint {entry.name!r}"
+    model = entry.deployment or entry.model
+    if model is None:
+        raise BadConfig(f'{where} names no model; add: model = "{DEFAULT_MODEL}" (on Azure: deployment = "…").')
+    url = entry.base_url or (OPENAI_URL if entry.kind is EndpointKind.OPENAI else None)
+    if url is None:
+        raise BadConfig(f"{where} needs a base_url, such as https://NAME.openai.azure.com/openai/v1.")
+    _check_url(url, where)
+    return Endpoint(
+        name=entry.name,
+        kind=entry.kind,
+        base_url=url.rstrip("/"),
+        model=model,
+        model_family=entry.model_family or (entry.model if entry.deployment else None),
+        api_key_env=entry.api_key_env or _default_key(entry.kind),
+        rpm=entry.rpm,
+        tpm=entry.tpm,
+        enqueued_tokens=entry.enqueued_tokens,
+        tiers=_tiers(entry, where),
+        concurrency=entry.concurrency,
+        timeout_s=entry.timeout,
+        answer_format=entry.answer_format,
+        encoding=entry.encoding,
+        price=PriceOverride(**entry.price.model_dump()) if entry.price else None,
+    )
+
+
+def _default_key(kind: EndpointKind) -> str | None:
+    return {EndpointKind.OPENAI: "OPENAI_API_KEY", EndpointKind.AZURE: "AZURE_OPENAI_API_KEY"}.get(kind)
+
+
+def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:
+    """A self-hosted server has no Batch API unless its user says so."""
+    default = (Tier.REALTIME,) if entry.kind is EndpointKind.COMPATIBLE else (Tier.REALTIME, Tier.BATCH)
+    tiers = default if entry.tiers is None else entry.tiers
+    unknown = [tier for tier in tiers if tier not in (Tier.REALTIME, Tier.BATCH)]
+    if unknown or not tiers:
+        named = ", ".join(unknown) or "none"
+        raise BadConfig(f'{where}: tiers {named} can\'t be run; use "realtime", "batch" or both.')
+    return tiers
+
+
+def _check_url(url: str, where: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BadConfig(f"{where}: base_url {url!r} is not an http(s) address; write for example {OPENAI_URL}.")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise BadConfig(f"{where}: base_url {url!r} would send conversations and key unencrypted; use https.")
+    if parts.username or parts.password:
+        raise BadConfig(f"{where}: base_url holds a password; put the key in a variable and name it in api_key_env.")
+
+
+def _defaults(document: _File) -> Defaults:
+    d = document.defaults
+    return Defaults(
+        classifiers=d.classifiers,
+        deadline_s=d.deadline,
+        budget_usd=d.budget_usd,
+        min_agreement=d.min_agreement,
+        max_attempts=d.max_attempts,
+    )

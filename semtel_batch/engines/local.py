@@ -1,0 +1,132 @@
+"""One machine, Polars alone: from a data set on the disk to a saved plan."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from semtel_batch import classifiers, strategies
+from semtel_batch.clock import Clock
+from semtel_batch.compose.truncate import truncated_lengths
+from semtel_batch.config import Settings
+from semtel_batch.conversations import Columns, Ingested, find_files, ingest, load_index
+from semtel_batch.errors import BadConfig
+from semtel_batch.families import family_of
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.optimize import choose
+from semtel_batch.plans import DataProfile, Objective, Plan
+from semtel_batch.prices import price_book
+from semtel_batch.records import Endpoint, Keep
+from semtel_batch.store import Store, plan_folder, store_path
+
+RECIPES = ("naive", "batch", "combined", "packed", "packed-graded", "truncated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a user asks `plan` for."""
+
+    source: str
+    classifiers: tuple[str, ...]
+    objective: Objective
+    recipes: tuple[str, ...] = ()  # empty: all shipped and the project's own
+    assume: bool = False
+    columns: Columns
+
+
+def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
+    """Read, count and keep the data, price every way to ask, choose, and save the plan.
+
+    What is wrong is said before anything is written, or what was written is taken away again.
+    """
+    endpoints = _endpoints(settings)
+    asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
+    recipes = strategies.find(wish.recipes or _all_recipes(settings), settings.strategies)
+    find_files(wish.source)
+    if store_path(settings.project).exists():
+        Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
+    plan_id = secrets.token_hex(6)
+    with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
+        kept = ingest(wish.source, wish.columns, folder / "conversations", _encoding(endpoints[0]))
+        now = clock.now()
+        job = Job(
+            plan_id=plan_id,
+            profile=_profile(wish.source, kept),
+            lengths=kept.lengths.astype(np.int64),
+            truncated_lengths=lambda limit, keep: _truncated_lengths(kept, limit, keep),
+            classifiers=asked,
+            grader=classifiers.grader(settings.prompts),
+            endpoints=endpoints,
+            prices=price_book(endpoints, now),
+            objective=wish.objective,
+            recipes=recipes,
+            seed=secrets.randbelow(2**31),
+            now=now,
+            named=bool(wish.recipes),
+            assume=wish.assume,
+            max_attempts=settings.defaults.max_attempts,
+        )
+        plan = choose(job)
+        with closing(Store(settings.project)) as store:
+            store.add_plan(plan)
+    return plan
+
+
+@contextmanager
+def _kept_or_removed(folder: Path) -> Iterator[Path]:
+    """A plan's folder: kept if all went well, else removed with the folders that were made for it."""
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in (folder.parent, folder.parent.parent):
+            with suppress(OSError):
+                parent.rmdir()  # refuses where anything else lies
+        raise
+
+
+def _all_recipes(settings: Settings) -> tuple[str, ...]:
+    """The shipped recipes and those of the project, a project's own file taking a shipped one's place."""
+    own = sorted(path.stem for path in settings.strategies.glob("*.toml")) if settings.strategies.is_dir() else []
+    return RECIPES + tuple(name for name in own if name not in RECIPES)
+
+
+def _endpoints(settings: Settings) -> tuple[Endpoint, ...]:
+    if not settings.endpoints:
+        raise BadConfig(
+            f"No endpoint is configured: add an [[endpoint]] to {settings.project / 'semtel.toml'} "
+            "(semtel-batch init writes one), or set OPENAI_API_KEY."
+        )
+    return settings.endpoints
+
+
+def _encoding(endpoint: Endpoint) -> str:
+    return endpoint.encoding or family_of(endpoint.priced_as).encoding
+
+
+def _profile(source: str, kept: Ingested) -> DataProfile:
+    lengths = kept.lengths
+    return DataProfile(
+        source=source,
+        n_conversations=kept.n_conversations,
+        n_unique=kept.n_unique,
+        encoding=kept.encoding,
+        text_tokens=int(lengths.sum(dtype=np.int64)),
+        median_tokens=int(np.median(lengths)),
+        p90_tokens=int(np.quantile(lengths, 0.9)),
+        max_tokens=int(lengths.max()),
+    )
+
+
+def _truncated_lengths(kept: Ingested, limit: int, keep: Keep) -> npt.NDArray[np.int64]:
+    """Exact tokens of the unique conversations' blocks after truncation, in row order."""
+    index = load_index(kept.folder).filter(pl.col("row") == pl.col("first_row"))
+    return truncated_lengths(kept.folder, index, limit, keep, kept.encoding).astype(np.int64)

@@ -1,0 +1,112 @@
+"""Decide what a leg asks next: the first time, again, the grader, or the doubtful items alone. Frames in, asks out.
+
+A generation is all shards that ask one leg at one stage for the n-th time; the next one is decided only when all of
+it has ended, from what was read. The same store therefore always leads to the same next generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from semtel_batch.plans import Leg
+from semtel_batch.quality.grade import doubtful, grade
+from semtel_batch.records import Outcome, Stage
+from semtel_batch.results import latest, owed
+from semtel_batch.rows import Generation
+
+Rows = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """These classifiers of these conversations, so many conversations a request."""
+
+    classifiers: tuple[str, ...]
+    rows: Rows
+    per_request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """The generation to cut now. No asks: it has nothing to do and ends at once."""
+
+    generation: Generation
+    asks: tuple[Ask, ...]
+
+
+def next_generation(
+    leg: Leg, history: Sequence[Generation], labels: pl.DataFrame, unique_rows: Rows, max_attempts: int
+) -> Next | None:
+    """What to cut for a leg, or None: its last generation still runs, or the leg is finished.
+
+    `labels` is what was read of this leg so far, `unique_rows` the conversations worth asking.
+    """
+    if not history:
+        ask = Ask(classifiers=leg.classifiers, rows=unique_rows, per_request=leg.strategy.conversations_per_request)
+        return _next(leg, Stage.CLASSIFY, 0, [ask] if len(unique_rows) else [])
+    last = history[-1]
+    if not last.ended:
+        return None
+    stage_labels = labels.filter(pl.col("stage") == last.stage.value)
+    again = owed(stage_labels) if last.attempt + 1 < max_attempts else stage_labels.clear()
+    if again.height:
+        return _next(leg, last.stage, last.attempt + 1, _grouped(again, leg, 1))
+    return _next_stage(leg, last.stage, labels)
+
+
+def once_more(leg: Leg, history: Sequence[Generation], items: pl.DataFrame) -> Next:
+    """A generation that asks these items again although their attempts were spent, because the user said so."""
+    attempts = [g.attempt for g in history if g.stage is Stage.CLASSIFY]
+    return _next(leg, Stage.CLASSIFY, max(attempts, default=-1) + 1, _grouped(items, leg, 1))
+
+
+def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
+    """A leg's generations, oldest first."""
+    order = list(Stage)
+    mine = [g for g in generations if g.leg == leg]
+    return sorted(mine, key=lambda g: (order.index(g.stage), g.attempt))
+
+
+def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame) -> Next | None:
+    if stage is Stage.CLASSIFY and leg.strategy.grade:
+        given = latest(labels).filter(pl.col("outcome") == Outcome.ANSWERED.value)
+        return _next(leg, Stage.GRADE, 0, _grouped(given, leg, leg.strategy.conversations_per_request))
+    if stage is Stage.GRADE:
+        return _next(
+            leg, Stage.RECLASSIFY, 0, _alone(doubtful(grade(labels.filter(pl.col("stage") == Stage.GRADE.value))), leg)
+        )
+    return None
+
+
+def _next(leg: Leg, stage: Stage, attempt: int, asks: Sequence[Ask]) -> Next:
+    generation = Generation(leg=leg.number, stage=stage, attempt=attempt, ended=not asks)
+    return Next(generation=generation, asks=tuple(asks))
+
+
+def _grouped(items: pl.DataFrame, leg: Leg, per_request: int) -> list[Ask]:
+    """One ask per set of classifiers that the same conversations need: what is good is not asked again."""
+    by_row = items.group_by("row").agg(pl.col("classifier").unique().sort()).sort("row")
+    groups = by_row.group_by("classifier", maintain_order=True).agg("row")
+    return [
+        Ask(
+            classifiers=tuple(name for name in leg.classifiers if name in set(names)),
+            rows=np.asarray(rows, dtype=np.uint32),
+            per_request=per_request,
+        )
+        for names, rows in groups.iter_rows()
+    ]
+
+
+def _alone(items: pl.DataFrame, leg: Leg) -> list[Ask]:
+    """Each doubtful item by the reference strategy: one conversation, one classifier."""
+    asks = []
+    for name in leg.classifiers:
+        rows = items.filter(pl.col("classifier") == name)["row"].sort().to_numpy()
+        if len(rows):
+            asks.append(Ask(classifiers=(name,), rows=rows.astype(np.uint32), per_request=1))
+    return asks

@@ -1,0 +1,148 @@
+"""From a group of answers to a registered part: read, price, write, and only then say so in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from semtel_batch.conversations import load_hashes
+from semtel_batch.labels import Cleaner, read_answer
+from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
+from semtel_batch.plans import Plan
+from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usage
+from semtel_batch.rows import Part
+from semtel_batch.shardfiles import custom_id, request_number, way_of_asking
+from semtel_batch.store import Store
+from semtel_batch.transport.verdicts import can_be_asked_again
+
+_FAILED = (Outcome.REFUSED, Outcome.ERRORED)
+_USAGE = tuple(field.name for field in fields(Usage))
+
+
+class Intake:
+    """Takes the answers of one shard in. What it has registered is never asked again."""
+
+    def __init__(self, store: Store, plan: Plan, shard: Shard, manifest: Path, conversations: Path) -> None:
+        self._store, self._plan, self._shard = store, plan, shard
+        self._price = plan.price(shard.endpoint, shard.tier)
+        members = read_parts([manifest], MANIFEST)
+        self._rows = members["row"].to_numpy()
+        self._counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._hashes = load_hashes(conversations, members["row"])
+        self._cleaners = {c.name: Cleaner(c) for c in _asked(plan, shard)}
+        ask = way_of_asking(plan, shard).encode()
+        self._asks = {name: plan.classifier(name).version.encode() + b"\0" + ask for name in shard.classifiers}
+        self._parts = [part for part in store.parts(plan.id) if part.shard_id == shard.id]
+
+    @property
+    def n_done(self) -> int:
+        return sum(part.n_requests for part in self._parts)
+
+    def done(self) -> frozenset[str]:
+        """The custom_ids whose answers are already registered."""
+        requests = read_parts([part.answers for part in self._parts], ANSWERS)["request"]
+        return frozenset(custom_id(self._shard, request) for request in requests)
+
+    def take(self, answers: Sequence[Answer], at: datetime) -> Part:
+        """Write a group of answers as one part and register it."""
+        number = 1 + max((int(part.answers.stem.rpartition(".")[2]) for part in self._parts), default=0)
+        return self._register(self._answers_frame(answers), self._labels_frame(answers), number, at)
+
+    def finish(self, at: datetime) -> None:
+        """Merge the shard's parts into one, so that a million answers do not end in thousands of files."""
+        if len(self._parts) < 2:
+            return
+        answers = read_parts([part.answers for part in self._parts], ANSWERS)
+        labels = read_parts([part.labels for part in self._parts], LABELS)
+        merged = self._write(answers, labels, 0, at)
+        for old in self._store.replace_parts(self._plan.id, merged):
+            if old not in (merged.answers, merged.labels):
+                old.unlink(missing_ok=True)
+        self._parts = [merged]
+
+    def _register(self, answers: pl.DataFrame, labels: pl.DataFrame, number: int, at: datetime) -> Part:
+        part = self._write(answers, labels, number, at)
+        self._store.add_part(self._plan.id, part)
+        self._parts.append(part)
+        return part
+
+    def _write(self, answers: pl.DataFrame, labels: pl.DataFrame, number: int, at: datetime) -> Part:
+        folder = self._store.files(self._plan.id)
+        name = f"{self._shard.key}.{number:05d}.parquet"
+        write_part(folder / "answers" / name, answers, ANSWERS)
+        write_part(folder / "labels" / name, labels, LABELS)
+        usage = Usage(**{column: int(answers[column].sum()) for column in _USAGE})
+        return Part(
+            shard_id=self._shard.id,
+            answers=folder / "answers" / name,
+            labels=folder / "labels" / name,
+            n_requests=answers.height,
+            n_items=labels.height,
+            n_answered=int((labels["outcome"] == Outcome.ANSWERED.value).sum()),
+            n_tries=int(answers["n_tries"].sum()),
+            usage=usage,
+            cost_usd=self._price.cost_usd(usage),
+            written_at=at,
+        )
+
+    def _answers_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
+        columns: dict[str, list[object]] = {
+            "request": [request_number(a.custom_id) for a in answers],
+            "outcome": [a.outcome.value for a in answers],
+            "content": [a.content for a in answers],
+            "model": [a.model for a in answers],
+            "status_code": [a.status_code for a in answers],
+            "error_code": [a.error_code for a in answers],
+            "error_message": [a.error_message for a in answers],
+            "latency_s": [a.latency_s for a in answers],
+            "n_tries": [a.n_tries for a in answers],
+        }
+        columns |= {name: [getattr(a.usage, name) for a in answers] for name in _USAGE}
+        return pl.DataFrame(columns, schema=ANSWERS)
+
+    def _labels_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
+        columns: dict[str, list[object]] = {name: [] for name in LABELS}
+        add = [columns[name].append for name in LABELS]
+        for answer in answers:
+            request = request_number(answer.custom_id)
+            n, start = int(self._counts[request]), int(self._starts[request])
+            last_word = n == 1 and answer.outcome in _FAILED and not can_be_asked_again(answer)
+            for verdict in read_answer(answer, n, self._cleaners):
+                at = start + verdict.slot - 1
+                values = (
+                    self._rows[at],
+                    verdict.classifier,
+                    verdict.label,
+                    verdict.outcome.value,
+                    verdict.how,
+                    verdict.detail or _reason(answer, verdict.outcome),
+                    last_word,
+                    request,
+                    verdict.slot,
+                    hashlib.blake2b(self._hashes[at] + self._asks[verdict.classifier], digest_size=16).digest(),
+                )
+                for append, value in zip(add, values, strict=True):
+                    append(value)
+        return pl.DataFrame(columns, schema=LABELS)
+
+
+def _reason(answer: Answer, outcome: Outcome) -> str | None:
+    if outcome is Outcome.ANSWERED:
+        return None
+    said = answer.error_message or ""
+    return f"{answer.error_code}: {said[:200]}" if answer.error_code else said[:200] or None
+
+
+def _asked(plan: Plan, shard: Shard) -> list[Classifier]:
+    """The classifiers as their answers are read: in the grader's requests, each answers with a judgement."""
+    asked = [plan.classifier(name) for name in shard.classifiers]
+    if shard.stage is not Stage.GRADE or plan.grader is None:
+        return asked
+    return [replace(c, labels=plan.grader.labels) for c in asked]

@@ -1,0 +1,76 @@
+"""A new project: a commented semtel.toml, folders for the user's own text, and what git should not see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semtel_batch.errors import BadInput
+
+_SETTINGS = """\
+# What semtel-batch may ask, and what it takes where options are left out.
+# Keys are never written here: name the environment variable that holds one.
+
+[[endpoint]]
+name = "main"
+kind = "openai"                  # openai | azure | compatible (any server that speaks the same protocol)
+model = "gpt-6-luna"
+api_key_env = "OPENAI_API_KEY"
+# base_url = "https://api.openai.com/v1"
+# rpm = 500                      # requests a minute, tokens a minute, tokens that may wait in batches:
+# tpm = 200_000                  # your account's limits page shows them; the provider's headers win while it runs
+# enqueued_tokens = 2_000_000
+# tiers = ["realtime", "batch"]
+# concurrency = 32               # requests in flight at once
+
+# [[endpoint]]
+# name = "azure"
+# kind = "azure"
+# base_url = "https://NAME.openai.azure.com/openai/v1"
+# deployment = "my-deployment"   # what the requests name
+# model = "gpt-5.4-mini"         # what it is: prices and rules go by this
+# api_key_env = "AZURE_OPENAI_API_KEY"
+
+# [[endpoint]]
+# name = "local"
+# kind = "compatible"
+# base_url = "http://localhost:8000/v1"
+# model = "my-model"
+# answer_format = "words"        # where the server can't enforce a JSON schema
+# [endpoint.price]               # US dollars per million tokens
+# input_usd = "0.02"
+# output_usd = "0.05"
+
+[defaults]
+# classifiers = ["topic", "task", "expertise", "satisfaction"]
+# deadline = "24h"
+# budget_usd = "10.00"
+# min_agreement = 0.95
+# max_attempts = 4               # how often an item is asked before it ends as a named failure
+
+[columns]                        # your names of the input's columns
+# conversation_id = "id"
+# turns = "messages"
+"""
+
+_PROMPTS = """\
+Classifiers of this project, one .prompty file each. A file named like a shipped classifier takes its place.
+Start from a shipped one: see `semtel-batch doctor` for where they are.
+"""
+
+_IGNORED = "state/*.sqlite3*\nstate/files/\n"
+
+
+def make_project(folder: Path) -> list[Path]:
+    """Write a new project's files; what is there already is left as it is. Returns what was written."""
+    files = {"semtel.toml": _SETTINGS, "prompts/README.md": _PROMPTS, ".gitignore": _IGNORED}
+    written = []
+    try:
+        for name, text in files.items():
+            path = folder / name
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+                written.append(path)
+    except OSError as error:
+        raise BadInput(f"{folder} can't be written ({error.strerror}); choose another folder.") from error
+    return written

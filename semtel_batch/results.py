@@ -1,0 +1,174 @@
+"""What a plan's parts say: each item's best label so far, what is owed, what went wrong.
+
+Items are (row, classifier), a row being a unique conversation; `fan_out` gives every conversation its row's labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from semtel_batch.conversations import load_index
+from semtel_batch.parts import ANSWERS, LABELS, read_parts
+from semtel_batch.plans import Plan
+from semtel_batch.quality.grade import grade
+from semtel_batch.records import Outcome, Stage
+from semtel_batch.rows import Problem
+from semtel_batch.store import Store
+
+_ITEM = ["row", "classifier"]
+_NO_LABELS = pl.Schema(
+    [
+        *LABELS.items(),
+        ("leg", pl.Int32()),
+        ("stage", pl.String()),
+        ("rank", pl.Int8()),
+        ("attempt", pl.Int32()),
+        ("shard", pl.Int32()),
+    ]
+)
+_STAGE_RANK = {Stage.CLASSIFY: 0, Stage.GRADE: 1, Stage.RECLASSIFY: 2}
+
+
+def read_labels(store: Store, plan: Plan, *, leg: int | None = None) -> pl.DataFrame:
+    """All that was read so far, of one leg or of all: one row an item and attempt, with leg, stage and attempt."""
+    rows = {row.shard.id: row.shard for row in store.shards(plan.id)}
+    frames = []
+    for part in store.parts(plan.id):
+        shard = rows[part.shard_id]
+        if leg is None or shard.leg == leg:
+            frames.append(
+                read_parts([part.labels], LABELS).with_columns(
+                    leg=pl.lit(shard.leg, pl.Int32),
+                    stage=pl.lit(shard.stage.value),
+                    rank=pl.lit(_STAGE_RANK[shard.stage], pl.Int8),
+                    attempt=pl.lit(shard.attempt, pl.Int32),
+                    shard=pl.lit(shard.id, pl.Int32),
+                )
+            )
+    return pl.concat(frames) if frames else _NO_LABELS.to_frame()
+
+
+def latest(labels: pl.DataFrame) -> pl.DataFrame:
+    """The last attempt at each item, answered or not."""
+    return labels.sort("rank", "attempt", "shard").unique(_ITEM, keep="last", maintain_order=True)
+
+
+def owed(labels: pl.DataFrame) -> pl.DataFrame:
+    """Items of one leg and stage that are to be asked again, with the attempt that left them open."""
+    last = latest(labels)
+    return last.filter((pl.col("outcome") != Outcome.ANSWERED.value) & ~pl.col("permanent"))
+
+
+def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
+    """One row an item of every unique conversation: label (null while there is none) and how it came about.
+
+    A reclassified label wins over the packed one; where reclassifying failed, the first label stays and `graded` says
+    that it is in doubt. `weight` counts the conversations that share the row.
+    """
+    labels = read_labels(store, plan)
+    given = labels.filter((pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value))
+    best = latest(given).select(*_ITEM, "label", "how", "stage", "attempt", "leg", "shard", "request", "slot")
+    last = latest(labels.filter(pl.col("stage") != Stage.GRADE.value))
+    graded = grade(labels.filter(pl.col("stage") == Stage.GRADE.value))
+    n_tried = labels.group_by(_ITEM).agg(n_attempts=pl.len())
+    return (
+        _items(store, plan)
+        .join(best, on=_ITEM, how="left", maintain_order="left")
+        .join(last.select(*_ITEM, "outcome", "detail"), on=_ITEM, how="left", maintain_order="left")
+        .join(graded, on=_ITEM, how="left", maintain_order="left")
+        .join(n_tried, on=_ITEM, how="left", maintain_order="left")
+        .with_columns(
+            outcome=pl.when(pl.col("label").is_not_null()).then(pl.lit(Outcome.ANSWERED.value)).otherwise("outcome"),
+            n_attempts=pl.col("n_attempts").fill_null(0),
+        )
+    )
+
+
+def _items(store: Store, plan: Plan) -> pl.DataFrame:
+    index = load_index(conversations_folder(store, plan))
+    unique = index.group_by("first_row", maintain_order=True).agg(weight=pl.len()).rename({"first_row": "row"})
+    items: pl.DataFrame = unique.join(
+        pl.DataFrame({"classifier": [c.name for c in plan.classifiers]}, schema={"classifier": pl.String}), how="cross"
+    )
+    return items
+
+
+def conversations_folder(store: Store, plan: Plan) -> Path:
+    return store.files(plan.id) / "conversations"
+
+
+def unanswered(items: pl.DataFrame) -> list[Problem]:
+    """The items of a finished plan that ended without a label, each with its reason."""
+    open_items = items.filter(pl.col("label").is_null())
+    return [
+        Problem(
+            row=row["row"],
+            classifier=row["classifier"],
+            outcome=Outcome(row["outcome"] or Outcome.ABANDONED),
+            detail=row["detail"] or (None if row["outcome"] else "nothing to classify: the conversation is empty"),
+            attempts=row["n_attempts"],
+        )
+        for row in open_items.iter_rows(named=True)
+    ]
+
+
+def fan_out(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
+    """One row a conversation, in the data's order: conversation_id and a column per classifier (null: failed)."""
+    names = [c.name for c in plan.classifiers]
+    wide = _pivot(items, names, "label", "")
+    return _per_conversation(store, plan, wide)
+
+
+def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
+    """As `fan_out`, and for each classifier how its label came about, what it cost, and on what model."""
+    names = [c.name for c in plan.classifiers]
+    detailed = items.join(_item_costs(store, plan), on=["shard", "request"], how="left", maintain_order="left")
+    wide = _pivot(detailed, names, "label", "")
+    for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "usd"):
+        wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on="row", how="left", maintain_order="left")
+    recipe = plan.legs[0].strategy.recipe if plan.legs else None
+    return _per_conversation(store, plan, wide).with_columns(strategy=pl.lit(recipe))
+
+
+def _per_conversation(store: Store, plan: Plan, wide: pl.DataFrame) -> pl.DataFrame:
+    index = load_index(conversations_folder(store, plan)).sort("row").select("conversation_id", "first_row")
+    joined = index.join(wide, left_on="first_row", right_on="row", how="left", maintain_order="left")
+    return joined.drop("first_row")
+
+
+def _pivot(items: pl.DataFrame, names: Sequence[str], column: str, suffix: str) -> pl.DataFrame:
+    """`pivot` would drop a classifier that has no rows; this keeps every one, in the plan's order."""
+    chosen = [pl.col(column).filter(pl.col("classifier") == name).first().alias(f"{name}{suffix}") for name in names]
+    return items.group_by("row", maintain_order=True).agg(chosen)
+
+
+def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
+    """What each request's labels cost apiece: its bill over the items it carried."""
+    shards = {row.shard.id: row.shard for row in store.shards(plan.id)}
+    frames = []
+    for part in store.parts(plan.id):
+        shard = shards[part.shard_id]
+        price = plan.price(shard.endpoint, shard.tier)
+        answers = read_parts([part.answers], ANSWERS)
+        sizes = read_parts([part.labels], LABELS).group_by("request").agg(n=pl.len())
+        plain = pl.col("prompt_tokens").cast(pl.Float64) - pl.col("cached_tokens") - pl.col("cache_write_tokens")
+        usd = (
+            plain * float(price.input_usd)
+            + pl.col("cached_tokens") * float(price.cached_usd)
+            + pl.col("cache_write_tokens") * float(price.cache_write_usd)
+            + pl.col("completion_tokens") * float(price.output_usd)
+        ) / 1e6
+        frames.append(
+            answers.join(sizes, on="request", how="left").select(
+                "request",
+                "model",
+                shard=pl.lit(shard.id, pl.Int32),
+                tier=pl.lit(shard.tier.value),
+                usd=usd / pl.col("n").clip(1),
+            )
+        )
+    empty = {"request": pl.UInt32, "model": pl.String, "shard": pl.Int32, "tier": pl.String, "usd": pl.Float64}
+    return pl.concat(frames) if frames else pl.Schema(empty).to_frame()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from semtel_batch.compose.pack import pack
 from semtel_batch.compose.prompt import PromptSize, measure
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.planner import estimate as estimating
+from semtel_batch.planner import room
 from semtel_batch.planner.constraints import dollars, duration
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.optimize import choose
@@ -215,15 +217,25 @@ class TestByHand:
 # ── requests and room ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(lengths=st.lists(st.integers(1, 400), max_size=120), room=st.integers(20, 900), n=st.integers(1, 12))
+@given(lengths=st.lists(st.integers(1, 400), max_size=120), capacity=st.integers(20, 900), n=st.integers(1, 12))
 @settings(deadline=None, max_examples=60)
-def test_counted_requests_are_those_that_pack_makes(lengths: list[int], room: int, n: int) -> None:
+def test_counted_requests_are_those_that_pack_makes(lengths: list[int], capacity: int, n: int) -> None:
     array = np.asarray(lengths, dtype=np.int64)
-    assert count_requests(array, room, n, 1) == len(pack(array, max_tokens=room, max_items=n, seed=1))
+    assert count_requests(array, capacity, n, 1) == len(pack(array, max_tokens=capacity, max_items=n, seed=1))
 
 
 def test_packs_do_not_cross_slices() -> None:
     assert count_requests(np.full(SLICE_ROWS + 1, 5), 1_000, 10, 1) == SLICE_ROWS // 10 + 1
+
+
+def test_beyond_the_exact_slices_the_count_is_near_what_pack_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SLICE_ROWS", 500)
+    texts = np.random.default_rng(3).lognormal(6, 1, 5_000).astype(np.int64) + 10
+    made = sum(len(pack(part, max_tokens=6_000, max_items=20, seed=1)) for part in room.slices(texts))
+    assert count_requests(texts, 6_000, 20, 1) == pytest.approx(made, rel=0.01)
+    # Some slices are bound by tokens, and most by the count alone: those are exact.
+    mixed = np.concatenate([np.full(4_000, 10), np.full(1_000, 1_000)])
+    assert count_requests(mixed, 6_000, 20, 1) == 4_000 // 20 + 2 * math.ceil(500 / 6)
 
 
 def test_the_counter_remembers_by_what_it_counted() -> None:

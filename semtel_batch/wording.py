@@ -98,7 +98,8 @@ def _singular(word: str) -> str:
 def _uninflected(word: str) -> str:
     if word.endswith("ied") and len(word) > 4:
         return word[:-3] + "y"
-    if word.endswith(("tion", "sion")) and len(word) >= 8:  # a shorter one is a word of its own: station, mission
+    # A shorter one is a word of its own: station, mission. Not -sion: conversion would meet conversation.
+    if word.endswith(("tion", "ssion")) and len(word) >= 8:
         return word[:-3]
     for ending in ("ing", "ed"):
         root = word.removesuffix(ending)

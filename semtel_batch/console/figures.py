@@ -37,7 +37,7 @@ def clip(text: object, width: int) -> str:
 def money(usd: Decimal) -> str:
     """Cents from a dollar on, whole dollars from a thousand on, three telling digits below one: $0.0042, $12.34."""
     sign, amount = ("-" if usd < 0 else ""), abs(usd)
-    if amount >= 1_000:
+    if amount >= Decimal("999.995"):
         return f"{sign}${amount:,.0f}"
     if amount >= 1 or amount == 0:
         return f"{sign}${amount:.2f}"
@@ -68,8 +68,8 @@ def several(n: int, noun: str, plural: str = "") -> str:
 
 def duration(seconds: float) -> str:
     """Two units at most: 0.4 s, 35 s, 12 min 5 s, 2 h 10 min, 24 h, 3 d 4 h."""
-    if seconds < 10:
-        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     total = round(seconds)
     if total < 60:
         return f"{total} s"

@@ -31,7 +31,7 @@ def view_plan(plan: Plan, page: Page, *, explain: bool = False) -> list[Renderab
     ]
     if plan.warnings:
         views.append(section("Warnings", points(plan.warnings, ["!"], "yellow")))
-    views.append(Text.assemble("Nothing is spent yet. To start it: ", (f"semtel-batch submit {plan.id}", "bold")))
+    views.append(Text.assemble("Nothing is spent yet. To start it: ", (f"semtel-batch submit {safe(plan.id)}", "bold")))
     return views
 
 

@@ -232,4 +232,4 @@ def _next(report: Report) -> Text:
         hint, command = "To start it: ", f"semtel-batch submit {report.plan_id}"
     else:
         hint, command = "To go on: ", f"semtel-batch collect {report.plan_id} --wait"
-    return Text.assemble(hint, (command, "bold"))
+    return Text.assemble(hint, (safe(command), "bold"))

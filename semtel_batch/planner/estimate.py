@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from semtel_batch.compose.prompt import PromptSize, labels_tokens, measure
-from semtel_batch.families import Family, family_of, output_cap
+from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.job import Job, Lengths, groups
 from semtel_batch.planner.room import RequestCounter, alone_room, answer_fits, pack_room
@@ -127,8 +127,10 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     stages = (Stage.CLASSIFY, Stage.GRADE) if strategy.grade else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
     retry_tier = _retry_tier(case, main)
-    again = [_again(case, retry_tier, "reclassify", FLAGGED_SHARE)] if strategy.grade else []
-    again.append(_again(case, retry_tier, "retry", RETRIED_SHARE))
+    again = [_again(case, retry_tier, "retry", lengths, RETRIED_SHARE)]
+    if strategy.grade:
+        # What the grader doubts is asked by the reference strategy: it sees the whole text.
+        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, FLAGGED_SHARE))
     priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
     lines = tuple(part.line(price) for part, price in priced)
     return Draft(
@@ -196,7 +198,7 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
         n_requests_high=ask.n_requests,
         usage=Usage(prompt_tokens=prompt, completion_tokens=expected + hidden, reasoning_tokens=hidden),
         usage_high=Usage(prompt_tokens=prompt, completion_tokens=longest + hidden_high, reasoning_tokens=hidden_high),
-        cap_tokens=ask.n_requests * output_cap(case.family, size.max_completion_tokens(per_request)),
+        cap_tokens=ask.n_requests * size.max_completion_tokens(per_request),
     )
 
 
@@ -210,30 +212,27 @@ def _surcharge(case: _Case, size: PromptSize, extra: int) -> Usage:
     return Usage(prompt_tokens=int(prompts.sum()), completion_tokens=math.ceil(answers / 2))
 
 
-def _again(case: _Case, tier: Tier, name: str, shares: tuple[float, float]) -> _Part:
-    """A share of all items, each asked again alone: one conversation, one classifier."""
-    expected = _single_items(case, tier, name, shares[0])
-    upper = _single_items(case, tier, name, shares[1])
+def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, shares: tuple[float, float]) -> _Part:
+    """An expected, and an upper, share of all items, each asked again alone: one conversation, one classifier.
+
+    Of a small job's one percent not even one request may be due; the tokens are that part of one.
+    """
+    n, text = len(lengths), int(lengths.sum())
+    everything = _Part(name=name, tier=tier)
+    for classifier in case.job.classifiers:
+        everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY), _Ask(n, n, text))
+    expected, upper = (everything.scaled(share) for share in shares)
     return replace(upper, n_requests=expected.n_requests, usage=expected.usage)
 
 
-def _single_items(case: _Case, tier: Tier, name: str, share: float) -> _Part:
-    """An expectation: of a small job's one percent not even one request may be due, and its tokens are that part."""
-    n, text = len(case.lengths), int(case.lengths.sum())
-    total = _Part(name=name, tier=tier)
-    for classifier in case.job.classifiers:
-        size = case.size((classifier,), Stage.CLASSIFY)
-        total += _part(case, name, tier, size, _Ask(n, n, text)).scaled(share)
-    return total
-
-
 def _retry_tier(case: _Case, main: list[_Part]) -> Tier:
-    """Where what fails is asked again: the same tier, unless its next window would end after the deadline."""
+    """Where what fails is asked again: the same tier, unless its next windows would end after the deadline."""
     tier, deadline_s = case.strategy.tier, case.job.objective.deadline_s
     if tier not in WINDOW_S or deadline_s is None or case.job.prices.get(case.endpoint.name, Tier.REALTIME) is None:
         return tier
     left_s = deadline_s - sum(part_s(case.endpoint, part.load()) for part in main)
-    return tier if left_s >= WINDOW_S[tier] else Tier.REALTIME
+    n_windows = 2 if case.strategy.grade else 1  # retry, and reclassify
+    return tier if left_s >= n_windows * WINDOW_S[tier] else Tier.REALTIME
 
 
 def _problem(case: _Case, stages: tuple[Stage, ...]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from semtel_batch.compose.pack import lower_bound, pack
 from semtel_batch.compose.prompt import PromptSize
-from semtel_batch.families import Family, family_of
+from semtel_batch.families import family_of
 from semtel_batch.planner.job import Lengths
 from semtel_batch.records import Endpoint
 
@@ -35,23 +35,18 @@ def pack_room(size: PromptSize, endpoint: Endpoint, n: int) -> int:
     """
     family = family_of(endpoint.priced_as)
     window = min(family.context_window, family.long_context_over or family.context_window)
-    return int(_PACK_SHARE * window) - size.static_tokens - _answer_room(size, family, n)
+    return int(_PACK_SHARE * window) - size.static_tokens - size.max_completion_tokens(n)
 
 
 def alone_room(size: PromptSize, endpoint: Endpoint) -> int:
     """The longest conversation that can be asked at all, in a request of its own."""
     family = family_of(endpoint.priced_as)
-    return int(_ALONE_SHARE * family.context_window) - size.static_tokens - _answer_room(size, family, 1)
+    return int(_ALONE_SHARE * family.context_window) - size.static_tokens - size.max_completion_tokens(1)
 
 
 def answer_fits(size: PromptSize, endpoint: Endpoint, n: int) -> bool:
     """Whether the model can write an answer for `n` conversations."""
-    family = family_of(endpoint.priced_as)
-    return _answer_room(size, family, n) <= family.max_output_tokens
-
-
-def _answer_room(size: PromptSize, family: Family, n: int) -> int:
-    return size.max_completion_tokens(n) + family.reasoning_reserve
+    return size.max_completion_tokens(n) <= family_of(endpoint.priced_as).max_output_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ _FIRST_TOKEN_S = 1.5
 _TOKEN_S = 0.02
 # Flex is served when there is room: assumed this much slower.
 _FLEX_SLOWDOWN = 4
-# A limit is never used fully: refills come in steps, and failed tries count (planning facts A.2).
+# A limit is never used fully: refills come in steps, and failed tries count.
 _USABLE = 0.85
-# Batches come back one by one, most long before their window ends, and what is doubtful in them is asked again at
-# once. Only follow-ups that take longer than this are added to the window.
+# A completion window ends at the provider's latest hour; batches mostly come back long before it. What is then asked
+# again at once is taken to fit in before the window's end if it needs no more than this; only the rest is added.
 _OVERLAP_S = HOUR_S
 
 
@@ -63,12 +63,7 @@ def part_s(endpoint: Endpoint, load: Load) -> float:
 
 
 def total_s(endpoint: Endpoint, main: Sequence[Load], follow_ups: Sequence[Load]) -> float:
-    """Upper estimate of a whole run: main parts one after the other, then what is asked again.
-
-    What is asked again at once runs beside the last window; what is asked again in windows waits for it.
-    """
-    mains = sum(part_s(endpoint, load) for load in main)
-    later = [part_s(endpoint, load) for load in follow_ups if load.tier in WINDOW_S]
-    at_once = sum(part_s(endpoint, load) for load in follow_ups if load.tier not in WINDOW_S)
-    overlap = _OVERLAP_S if any(load.tier in WINDOW_S for load in main) else 0.0
-    return mains + max(later, default=0.0) + max(0.0, at_once - overlap)
+    """Upper estimate of a whole run: its parts one after the other, as the runner asks them."""
+    windows = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier in WINDOW_S)
+    at_once = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier not in WINDOW_S)
+    return windows + max(0.0, at_once - (_OVERLAP_S if windows else 0.0))

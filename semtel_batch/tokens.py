@@ -20,6 +20,7 @@ from semtel_batch.errors import BadConfig
 Counts = npt.NDArray[np.uint32]
 
 DEFAULT_ENCODING = "o200k_base"
+_FEW = 64
 COMPILED_IN = frozenset({"cl100k_base", "o200k_base", "o200k_harmony"})
 
 # What tiktoken's own table (0.14) lacks or gets wrong: it has no GPT-6, and sends fine-tuned gpt-4.1 and gpt-4.5 to
@@ -59,7 +60,10 @@ def count(texts: Sequence[str] | pl.Series, encoding: str) -> Counts:
 
 def _count(texts: list[str], encoding: str) -> Counts:
     if encoding in COMPILED_IN:
-        return np.array(toktok.batch_count(texts, encoding, 0), dtype=np.uint32)
+        threads = (
+            0 if len(texts) > _FEW else 1
+        )  # every core; for a few texts, starting threads costs more than it saves
+        return np.array(toktok.batch_count(texts, encoding, threads), dtype=np.uint32)
     reference = _reference(encoding)
     return np.fromiter((len(reference.encode_ordinary(text)) for text in texts), dtype=np.uint32, count=len(texts))
 

@@ -46,7 +46,8 @@ def neutralise(texts: pl.Series) -> pl.Series:
         .str.replace_all(_TAG, "‹$1")
         .str.replace_all(_TEMPLATE_TOKEN, "‹$1›")
     )
-    return texts.clone().scatter(special.arg_true(), changed)  # scatter writes into the series it is called on
+    # scatter writes into the series that it is called on
+    return texts.clone().scatter(special.arg_true(), changed)
 
 
 def blocks(texts: pl.Series) -> pl.Series:

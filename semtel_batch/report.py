@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -162,12 +163,14 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame) -> Report:
     )
 
 
-_REPORT = TypeAdapter(Report)
+@cache
+def _schema() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)  # built when it is needed: it takes longer than the rest of this module
 
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as JSON can carry it: money as strings, times as ISO 8601."""
-    document: dict[str, Any] = _REPORT.dump_python(report, mode="json")
+    document: dict[str, Any] = _schema().dump_python(report, mode="json")
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -105,9 +106,11 @@ def _shard_status(row: ShardRow, tries: list[Submission], n_written: int) -> Sha
     )
 
 
-_STATUS = TypeAdapter(PlanStatus)
+@cache
+def _schema() -> TypeAdapter[PlanStatus]:
+    return TypeAdapter(PlanStatus)  # built when it is needed: it takes longer than the rest of this module
 
 
 def as_json(status: PlanStatus) -> dict[str, Any]:
-    document: dict[str, Any] = _STATUS.dump_python(status, mode="json")
+    document: dict[str, Any] = _schema().dump_python(status, mode="json")
     return document

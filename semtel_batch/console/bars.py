@@ -13,7 +13,7 @@ from rich.text import Text
 from semtel_batch.console.figures import clip, count, money
 from semtel_batch.console.progress import Progress, Step
 
-_NAME_WIDTH = 32
+_NAME_WIDTH = 24
 _NOTE_WIDTH = 24
 
 
@@ -51,6 +51,7 @@ class _Live:
 @contextmanager
 def live_progress(screen: rich.console.Console) -> Iterator[Progress]:
     """Draw bars on this screen until the context ends."""
-    columns = (_Name(), BarColumn(bar_width=None), _Standing(), TimeElapsedColumn())
-    with RichProgress(*columns, console=screen, expand=True) as bars:
+    bar_width = None if screen.width >= 100 else max(screen.width // 8, 4)
+    columns = (_Name(), BarColumn(bar_width=bar_width), _Standing(), TimeElapsedColumn())
+    with RichProgress(*columns, console=screen, expand=bar_width is None) as bars:
         yield _Live(bars)

@@ -471,11 +471,13 @@ def test_quiet_progress_is_silent() -> None:
     assert screen.out + screen.err == ""
 
 
-def test_live_progress_shows_done_money_and_429s_on_stderr() -> None:
-    screen = _Screen(tty=True, environ={"COLUMNS": "120", "NO_COLOR": "1"})
+@pytest.mark.parametrize("width", [80, 120])
+def test_live_progress_shows_done_money_and_429s_on_stderr(width: int) -> None:
+    screen = _Screen(tty=True, environ={"COLUMNS": str(width), "NO_COLOR": "1"})
     with screen.console.progress() as progress:
-        progress.update(Step(name="classify", done=7, total=9, usd=Decimal("1.25"), n_throttled=3))
-    assert "7/9  $1.25  3 x 429" in screen.err
+        step = Step(name="classify", done=1_550, total=4_000, usd=Decimal("1.25"), n_throttled=3, note="openai batch")
+        progress.update(step)
+    assert "1,550/4,000  $1.25  3 x 429  openai batch" in screen.err
     assert screen.out == ""
 
 

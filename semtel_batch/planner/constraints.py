@@ -92,8 +92,8 @@ def nearest(constraint: Constraint, limits: Sequence[Constraint], estimates: Seq
 
 def duration(seconds: float) -> str:
     """A duration as a user would type it: 45s, 12m, 24h, 3.5d; rounded up, so that asking for it is enough."""
-    for unit, length, until in (("s", 1, 60), ("m", 60, 3_600), ("h", 3_600, 48 * 3_600)):
-        if seconds <= until:
+    for unit, length, until in (("s", 1, 60), ("m", 60, 3_600), ("h", 3_600, 48 * 3_600 + 1)):
+        if seconds < until:
             return f"{_up(seconds / length)}{unit}"
     return f"{_up(seconds / 86_400)}d"
 

@@ -471,7 +471,7 @@ def test_the_binding_constraint_is_named_with_the_nearest_value_of_each() -> Non
     message = refused(recipes=["naive", "batch"], objective=Objective(deadline_s=HOUR, budget_usd=Decimal("0.05")))
     cheap = choose(job([200] * 1_000, recipes=["batch"], objective=Objective(deadline_s=HOUR * 24))).chosen.usd_high
     fast = choose(job([200] * 1_000, recipes=["naive"])).chosen.usd_high
-    assert "No plan keeps deadline 60m and budget $0.050" in message
+    assert "No plan keeps deadline 1h and budget $0.050" in message
     assert "what binds is the budget" in message
     assert f"budget {dollars(fast)} (naive on openai)" in message
     assert cheap > Decimal("0.05")
@@ -509,7 +509,16 @@ def test_the_nearest_value_is_enough_when_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0.2s"), (45, "45s"), (61, "1.1m"), (90, "1.5m"), (86_400, "24h"), (172_800, "48h"), (259_200, "3d")],
+    [
+        (0.2, "0.2s"),
+        (45, "45s"),
+        (3_600, "1h"),
+        (61, "1.1m"),
+        (90, "1.5m"),
+        (86_400, "24h"),
+        (172_800, "48h"),
+        (259_200, "3d"),
+    ],
 )
 def test_durations_round_up(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -13,9 +13,9 @@ from semtel_batch import __version__
 from semtel_batch.errors import Exit, SemtelError
 
 
-def _commands() -> ModuleType:
-    """The commands, imported only when one runs: `--help` need not wait for Polars."""
-    return importlib.import_module("semtel_batch.commands")
+def _commands(kind: str) -> ModuleType:
+    """The commands of a kind, imported only when one runs: `--help` need not wait for Polars, nor `status` for all."""
+    return importlib.import_module(f"semtel_batch.commands.{kind}")
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -119,7 +119,7 @@ def _planning_options(command: Any) -> Any:
 @click.pass_obj
 def init(options: dict[str, Any], folder: Path | None) -> None:
     """Make a project: semtel.toml, prompts/, .gitignore."""
-    _commands().init(options, folder)
+    _commands("around").init(options, folder)
 
 
 @main.command()
@@ -128,7 +128,7 @@ def init(options: dict[str, Any], folder: Path | None) -> None:
 @click.pass_obj
 def plan(options: dict[str, Any], /, explain: bool, **wish: Any) -> None:
     """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing."""
-    _commands().plan(options, wish, explain)
+    _commands("planning").plan(options, wish, explain)
 
 
 @main.command()
@@ -136,7 +136,7 @@ def plan(options: dict[str, Any], /, explain: bool, **wish: Any) -> None:
 @click.pass_obj
 def submit(options: dict[str, Any], plan: str | None) -> None:
     """Start what the plan says: upload batches, run the realtime share."""
-    _commands().submit(options, plan)
+    _commands("running").submit(options, plan)
 
 
 @main.command()
@@ -145,7 +145,7 @@ def submit(options: dict[str, Any], plan: str | None) -> None:
 @click.pass_obj
 def collect(options: dict[str, Any], plan: str | None, wait: bool) -> None:
     """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed."""
-    _commands().collect(options, plan, wait)
+    _commands("running").collect(options, plan, wait)
 
 
 @main.command()
@@ -157,7 +157,7 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool) -> None:
 @click.pass_obj
 def run(options: dict[str, Any], /, yes: bool, output: Path | None, **wish: Any) -> None:
     """plan + confirm + submit + collect --wait, then the report."""
-    _commands().run(options, wish, yes, output)
+    _commands("whole").run(options, wish, yes, output)
 
 
 @main.command()
@@ -165,7 +165,7 @@ def run(options: dict[str, Any], /, yes: bool, output: Path | None, **wish: Any)
 @click.pass_obj
 def status(options: dict[str, Any], plan: str | None) -> None:
     """All plans, or the shards and batches of one."""
-    _commands().status(options, plan)
+    _commands("looking").status(options, plan)
 
 
 @main.command()
@@ -173,7 +173,7 @@ def status(options: dict[str, Any], plan: str | None) -> None:
 @click.pass_obj
 def report(options: dict[str, Any], plan: str | None) -> None:
     """Planned against paid, savings, label distributions, failures, throughput."""
-    _commands().report(options, plan)
+    _commands("looking").report(options, plan)
 
 
 @main.command()
@@ -185,7 +185,7 @@ def report(options: dict[str, Any], plan: str | None) -> None:
 @click.pass_obj
 def labels(options: dict[str, Any], plan: str | None, output: Path, detail: bool) -> None:
     """Write the labels: conversation_id and a column per classifier; null is a named failure, see report."""
-    _commands().labels(options, plan, output, detail)
+    _commands("looking").labels(options, plan, output, detail)
 
 
 @main.command()
@@ -193,7 +193,7 @@ def labels(options: dict[str, Any], plan: str | None, output: Path, detail: bool
 @click.pass_obj
 def cancel(options: dict[str, Any], plan: str) -> None:
     """Stop PLAN; what was answered before is kept and can be collected."""
-    _commands().cancel(options, plan)
+    _commands("running").cancel(options, plan)
 
 
 @main.command()
@@ -201,7 +201,7 @@ def cancel(options: dict[str, Any], plan: str) -> None:
 @click.pass_obj
 def retry(options: dict[str, Any], plan: str) -> None:
     """Ask the items of PLAN that ended without a label once more."""
-    _commands().retry(options, plan)
+    _commands("running").retry(options, plan)
 
 
 @main.command()
@@ -210,7 +210,7 @@ def retry(options: dict[str, Any], plan: str) -> None:
 @click.pass_obj
 def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:
     """Hold PLAN's labels against labels given by people: accuracy, kappa, per label."""
-    _commands().evaluate(options, plan, gold)
+    _commands("evaluating").evaluate(options, plan, gold)
 
 
 @main.command()
@@ -219,7 +219,7 @@ def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:
 @click.pass_obj
 def sandbox(options: dict[str, Any], port: int, config: Path | None) -> None:
     """Serve a local OpenAI-compatible endpoint, to try things without a key and without spending."""
-    _commands().sandbox(options, port, config)
+    _commands("around").sandbox(options, port, config)
 
 
 @main.command()
@@ -227,7 +227,7 @@ def sandbox(options: dict[str, Any], port: int, config: Path | None) -> None:
 @click.pass_obj
 def doctor(options: dict[str, Any], offline: bool) -> None:
     """Check configuration, keys, encodings, endpoints, prices and model shutdown dates; each with its fix."""
-    _commands().doctor(options, offline)
+    _commands("around").doctor(options, offline)
 
 
 _accept_globals_everywhere(main)

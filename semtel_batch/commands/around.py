@@ -1,0 +1,43 @@
+"""`init`, `doctor` and `sandbox`: what stands around a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semtel_batch import config
+from semtel_batch.clock import SystemClock
+from semtel_batch.commands.session import open_session
+from semtel_batch.errors import BadConfig, BadInput
+from semtel_batch.project import make_project
+
+
+def init(options: Mapping[str, Any], folder: Path | None) -> None:
+    session = open_session(options)
+    place = folder or session.project
+    for path in make_project(place):
+        session.console.say(f"wrote {path}")
+    session.console.show_text(f"Next: name your endpoint in {place / config.FILE}, then: semtel-batch doctor")
+
+
+def sandbox(options: Mapping[str, Any], port: int, settings: Path | None) -> None:
+    session = open_session(options)
+    try:
+        from semtel_batch.sandbox.server import run as serve  # the extra `sandbox` may not be installed
+    except ImportError as error:
+        raise BadInput(
+            f"The sandbox needs more packages ({error.name}); run: pip install 'semtel-batch[sandbox]'"
+        ) from error
+    serve(port, settings, session.console.show_text)
+
+
+def doctor(options: Mapping[str, Any], offline: bool) -> None:
+    from semtel_batch import checkup  # imports what every other command needs of the rest
+
+    session = open_session(options)
+    findings = checkup.examine(session.project, os.environ, SystemClock().now(), offline=offline)
+    session.console.show_findings(findings)
+    if any(finding.is_fatal for finding in findings):
+        raise BadConfig("Something above must be mended before a plan can run.")

@@ -1,0 +1,46 @@
+"""`status`, `report` and `labels`: what is known, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semtel_batch import results
+from semtel_batch.commands.session import open_session
+from semtel_batch.errors import Incomplete
+from semtel_batch.report import report as make_report
+from semtel_batch.rows import PlanState
+from semtel_batch.status import plan_status
+from semtel_batch.tabular import write_table
+
+
+def status(options: Mapping[str, Any], plan_id: str | None) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = {store.plan(plan_id).id} if plan_id else None
+        rows = [row for row in store.plan_rows() if chosen is None or row.id in chosen]
+        session.console.show_status([plan_status(store, row) for row in rows], detail=chosen is not None)
+
+
+def report(options: Mapping[str, Any], plan_id: str | None) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        session.console.show_report(make_report(store, chosen, results.final_labels(store, chosen)))
+
+
+def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, detail: bool) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        items = results.final_labels(store, chosen)
+        table = (results.fan_out_detail if detail else results.fan_out)(store, chosen, items)
+        write_table(table, output)
+        owed = store.plan_row(chosen.id).state is not PlanState.DONE
+        n_missing = int(sum(table[c.name].null_count() for c in chosen.classifiers))
+        if session.console.options.json:
+            session.console.show_json({"path": str(output), "n_conversations": table.height, "n_missing": n_missing})
+        session.console.show_text(f"wrote {table.height} conversations to {output}; {n_missing} labels are missing")
+        if owed and n_missing:
+            raise Incomplete(f"Plan {chosen.id} still waits for answers; run: semtel-batch collect {chosen.id}")

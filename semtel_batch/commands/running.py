@@ -1,0 +1,106 @@
+"""`submit`, `collect`, `cancel` and `retry`: what spends money, or takes in what was paid for."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from semtel_batch.clock import SystemClock
+from semtel_batch.commands.session import Session, open_session
+from semtel_batch.console import Step
+from semtel_batch.errors import BadInput, Incomplete
+from semtel_batch.plans import Plan
+from semtel_batch.rows import PlanState
+from semtel_batch.runner import Runner, Tick
+from semtel_batch.status import plan_status
+from semtel_batch.store import Store
+from semtel_batch.transport.endpoints import open_transport
+
+
+def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        if store.plan_row(chosen.id).state is PlanState.CANCELLED:
+            raise BadInput(f"Plan {chosen.id} was cancelled; run: semtel-batch retry {chosen.id}, or plan again.")
+        with running(session, store, chosen) as runner:
+            runner.submit()
+        say_done(session, store, chosen)
+
+
+def collect(options: Mapping[str, Any], plan_id: str | None, wait: bool) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        with running(session, store, chosen) as runner:
+            runner.collect(wait=wait)
+        say_done(session, store, chosen)
+
+
+def cancel(options: Mapping[str, Any], plan_id: str) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        if store.plan_row(chosen.id).state is PlanState.DONE:
+            raise BadInput(f"Plan {chosen.id} is done; there is nothing to cancel.")
+        with running(session, store, chosen) as runner:
+            runner.cancel()
+        session.console.show_text(
+            f"Plan {chosen.id} is cancelled; what was answered before: semtel-batch collect {chosen.id}"
+        )
+
+
+def retry(options: Mapping[str, Any], plan_id: str) -> None:
+    session = open_session(options)
+    with session.store() as store:
+        chosen = store.plan(plan_id)
+        with running(session, store, chosen) as runner:
+            n_items = runner.retry()
+        if n_items:
+            raise Incomplete(f"{n_items} items are asked once more; run: semtel-batch collect {chosen.id} --wait")
+        session.console.show_text(f"Plan {chosen.id} has no item without a label.")
+
+
+@contextmanager
+def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
+    """A runner that stops cleanly on SIGINT and SIGTERM, with its progress shown."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with session.console.progress() as progress:
+
+            def watch(tick: Tick) -> None:
+                progress.update(
+                    Step(
+                        name="requests",
+                        done=tick.n_requests_done,
+                        total=tick.n_requests_total,
+                        usd=tick.usd,
+                        note=tick.doing,
+                    )
+                )
+
+            yield Runner(store, chosen, lambda e, tier: open_transport(e, tier, os.environ), SystemClock(), watch)
+    except KeyboardInterrupt:
+        raise Incomplete(
+            f"Plan {chosen.id} was stopped; nothing is lost, go on with: semtel-batch collect {chosen.id} --wait"
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say_done(session: Session, store: Store, chosen: Plan) -> None:
+    n_failed = len(store.problems(chosen.id))
+    failed = f"{n_failed} items failed, each named in the report" if n_failed else "every item has a label"
+    if session.console.options.json:
+        session.console.show_status([plan_status(store, store.plan_row(chosen.id))])
+    session.console.show_text(
+        f"Plan {chosen.id} is {store.plan_row(chosen.id).state}: {failed}. Next: semtel-batch report"
+    )

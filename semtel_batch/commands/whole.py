@@ -1,0 +1,33 @@
+"""`run`: plan, confirm, submit and collect, then the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semtel_batch import results
+from semtel_batch.commands.planning import planned
+from semtel_batch.commands.running import running
+from semtel_batch.commands.session import open_session
+from semtel_batch.errors import Incomplete
+from semtel_batch.report import report as make_report
+from semtel_batch.tabular import write_table
+
+
+def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: Path | None) -> None:
+    session = open_session(options)
+    chosen = planned(session, wish)
+    if not session.console.options.json:
+        session.console.show_plan(chosen)
+    question = f"Spend about ${chosen.chosen.usd:.4f} (at most ${chosen.chosen.usd_high:.4f})?"
+    if not yes and not session.console.confirm(question):
+        raise Incomplete(f"Nothing was spent; the plan is kept, start it with: semtel-batch submit {chosen.id}")
+    with session.store() as store:
+        with running(session, store, chosen) as runner:
+            runner.collect(wait=True)
+        items = results.final_labels(store, chosen)
+        if output is not None:
+            write_table(results.fan_out(store, chosen, items), output)
+            session.console.say(f"wrote {output}")
+        session.console.show_report(make_report(store, chosen, items))

@@ -23,9 +23,14 @@ DEFAULT_ENCODING = "o200k_base"
 _FEW = 64
 COMPILED_IN = frozenset({"cl100k_base", "o200k_base", "o200k_harmony"})
 
-# What tiktoken's own table (0.14) lacks or gets wrong: it has no GPT-6, and sends fine-tuned gpt-4.1 and gpt-4.5 to
+# What tiktoken's own table (0.14) lacks: it has no GPT-6, no bare gpt-4.5 or gpt-oss, and sends fine-tuned gpt-4.1 to
 # cl100k_base. That GPT-6 counts as o200k_base is assumed; bills are compared with it in the report.
-_FAMILIES = {"gpt-6": "o200k_base", "gpt-4.1": "o200k_base", "gpt-4.5": "o200k_base"}
+_FAMILIES = {
+    "gpt-6": "o200k_base",
+    "gpt-4.1": "o200k_base",
+    "gpt-4.5": "o200k_base",
+    "gpt-oss": "o200k_harmony",
+}
 
 
 def encoding_of(model: str) -> str:
@@ -39,7 +44,7 @@ def is_known_model(model: str) -> bool:
 
 
 def _known_encoding(model: str) -> str | None:
-    bare = model.lower().rpartition("/")[2].removeprefix("ft:")
+    bare = model.lower().rpartition("/")[2].removeprefix("ft:").partition(":")[0]
     for family, encoding in _FAMILIES.items():
         if bare.startswith(family):
             return encoding

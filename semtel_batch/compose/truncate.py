@@ -79,18 +79,23 @@ def _cut(text: str, total: int, limit: int, keep: Keep, encoding: str) -> str:
 
 def _tail(text: str, total: int, budget: int, whole_turns: bool, encoding: str) -> str:
     """The end of a text, of some `budget` tokens, starting with the speaker of its first turn."""
-    start = _tail_start(text, total, budget, encoding)
     turns = _turn_starts(text)
-    later = [begin for begin, _ in turns if begin >= start]
-    if whole_turns and later:
-        return text[later[0] :]
-    inside = [(begin, tag) for begin, tag in turns if begin < start]
-    if not inside or start in later:
-        return text[start:]
-    begin, tag = inside[-1]
-    budget -= _count(tag, encoding)
-    start = max(begin + len(tag), _tail_start(text, total, budget, encoding))
+    start = _tail_start(text, total, budget, encoding)
+    whole = [begin for begin, _ in turns if begin >= start]
+    if whole_turns and whole:
+        return text[whole[0] :]
+    _, tag = _spoken(text, start, turns)
+    start, tag = _spoken(text, _tail_start(text, total, budget - _count(tag, encoding), encoding), turns)
     return tag + text[start:]
+
+
+def _spoken(text: str, start: int, turns: list[tuple[int, str]]) -> tuple[int, str]:
+    """Where what is left of a text cut at `start` goes on, and the `role: ` it then lacks."""
+    following = next((begin for begin, _ in turns if begin >= start), len(text))
+    if following < len(text) and not text[start:following].strip():
+        return following, ""
+    begin, tag = next(((begin, tag) for begin, tag in reversed(turns) if begin < start), (0, ""))
+    return max(start, begin + len(tag)), tag
 
 
 def _tail_start(text: str, total: int, budget: int, encoding: str) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import prompty
-import yaml  # type: ignore[import-untyped]
+import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -161,7 +161,7 @@ def _split(source: _Source, text: str) -> tuple[dict[str, Any], str]:
     return front, body.strip()
 
 
-class _UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
+class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe loader, but a key that stands twice is an error: the second would win in silence."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

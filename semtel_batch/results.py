@@ -29,6 +29,10 @@ _NO_LABELS = pl.Schema(
         ("shard", pl.Int32()),
     ]
 )
+_USD = pl.Decimal(18, 10)
+_NO_COSTS = pl.Schema(
+    [("request", pl.UInt32()), ("model", pl.String()), ("shard", pl.Int32()), ("tier", pl.String()), ("cost_usd", _USD)]
+)
 _STAGE_RANK = {Stage.CLASSIFY: 0, Stage.GRADE: 1, Stage.RECLASSIFY: 2}
 
 
@@ -127,7 +131,7 @@ def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFram
     names = [c.name for c in plan.classifiers]
     detailed = items.join(_item_costs(store, plan), on=["shard", "request"], how="left", maintain_order="left")
     wide = _pivot(detailed, names, "label", "")
-    for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "usd"):
+    for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "cost_usd"):
         wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on="row", how="left", maintain_order="left")
     recipe = plan.legs[0].strategy.recipe if plan.legs else None
     return _per_conversation(store, plan, wide).with_columns(strategy=pl.lit(recipe))
@@ -167,8 +171,7 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
                 "model",
                 shard=pl.lit(shard.id, pl.Int32),
                 tier=pl.lit(shard.tier.value),
-                usd=usd / pl.col("n").clip(1),
+                cost_usd=(usd / pl.col("n").clip(1)).cast(_USD),
             )
         )
-    empty = {"request": pl.UInt32, "model": pl.String, "shard": pl.Int32, "tier": pl.String, "usd": pl.Float64}
-    return pl.concat(frames) if frames else pl.Schema(empty).to_frame()
+    return pl.concat(frames) if frames else _NO_COSTS.to_frame()

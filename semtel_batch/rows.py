@@ -79,6 +79,7 @@ class Submission:
     n_total: int
     error_code: str | None
     error_message: str | None
+    intended_at: datetime
     submitted_at: datetime | None
     polled_at: datetime | None
 

@@ -53,6 +53,7 @@ class Tick:
     n_requests_done: int
     n_requests_total: int  # of the shards cut so far
     usd: Decimal
+    n_retried: int  # tries beyond the first: 429s, 5xx and lost connections
     n_batches_waiting: int
     doing: str
 
@@ -348,6 +349,7 @@ class Runner:
                 n_requests_done=sum(part.n_requests for part in parts),
                 n_requests_total=sum(row.shard.n_requests for row in shards),
                 usd=sum((part.cost_usd for part in parts), Decimal(0)),
+                n_retried=sum(part.n_tries - part.n_requests for part in parts),
                 n_batches_waiting=sum(
                     row.state is ShardState.SUBMITTED and row.shard.tier is not Tier.REALTIME for row in shards
                 ),

@@ -450,6 +450,7 @@ def _submission(row: Any) -> Submission:
         n_total=row.n_total,
         error_code=row.error_code,
         error_message=row.error_message,
+        intended_at=datetime.fromisoformat(row.intended_at),
         submitted_at=_when(row.submitted_at),
         polled_at=_when(row.polled_at),
     )

@@ -123,8 +123,7 @@ def _endpoint_line(
 
 def _span_s(row: PlanRow, tries: Sequence[Submission], parts: Sequence[Part]) -> float | None:
     """From the first batch handed over, or the plan's start, to the last answer written down."""
-    handed_over = [s.submitted_at for s in tries if s.submitted_at is not None]
-    start = min(handed_over, default=row.started_at)
+    start = min((s.submitted_at or s.intended_at for s in tries), default=row.started_at)
     return seconds_between(start, max((part.written_at for part in parts), default=None))
 
 

@@ -83,6 +83,7 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
                         done=tick.n_requests_done,
                         total=tick.n_requests_total,
                         usd=tick.usd,
+                        n_retried=tick.n_retried,
                         note=tick.doing,
                     )
                 )

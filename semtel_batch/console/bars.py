@@ -23,15 +23,15 @@ class _Name(ProgressColumn):
 
 
 class _Standing(ProgressColumn):
-    """Done of total, money and 429s so far."""
+    """Done of total, money and retries so far."""
 
     def render(self, task: Task) -> Text:
         step: Step = task.fields["step"]
         text = Text(f"{count(step.done)}/{count(step.total)}", no_wrap=True)
         if step.usd is not None:
             text.append(f"  {money(step.usd)}", style="green")
-        if step.n_throttled:
-            text.append(f"  {count(step.n_throttled)} x 429", style="yellow")
+        if step.n_retried:
+            text.append(f"  {count(step.n_retried)} tried again", style="yellow")
         if step.note:
             text.append(f"  {clip(step.note, _NOTE_WIDTH)}", style="dim")
         return text

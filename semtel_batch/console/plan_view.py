@@ -105,10 +105,10 @@ def _saving(plan: Plan) -> str:
 
 def _promise(plan: Plan) -> str:
     quality = plan.chosen.quality
+    if plan.certified and not quality.label_change:
+        return f"not changed against the naive way's, {quality.basis}"
     if plan.certified:
         return f"certified: {_change_in_words(quality)}, {quality.basis}"
-    if not plan.chosen.strategy.changes_labels:
-        return "not changed by this way of asking, by construction: each request is the naive way's own"
     return f"UNCERTIFIED: {_change_in_words(quality)}; {quality.basis}. Measure it: semtel-batch calibrate DATA"
 
 

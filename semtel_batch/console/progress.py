@@ -20,7 +20,7 @@ class Step:
     done: int
     total: int
     usd: Decimal | None = None
-    n_throttled: int = 0  # 429s so far
+    n_retried: int = 0  # tries beyond the first: 429s, 5xx, lost connections
     note: str = ""
 
     @property
@@ -73,8 +73,8 @@ def line_of(step: Step, elapsed_s: float) -> str:
     parts = [f"{safe(step.name)}: {count(step.done)} of {count(step.total)}{percent}"]
     if step.usd is not None:
         parts.append(money(step.usd))
-    if step.n_throttled:
-        parts.append(f"{count(step.n_throttled)} x 429")
+    if step.n_retried:
+        parts.append(f"{count(step.n_retried)} tried again")
     if elapsed_s >= 1:
         parts.append(duration(elapsed_s))
     if step.note:

@@ -27,8 +27,6 @@ from semtel_batch.prices import price_book
 from semtel_batch.records import Endpoint, Keep
 from semtel_batch.store import Store, plan_folder, store_path
 
-RECIPES = ("naive", "batch", "combined", "packed", "packed-graded", "truncated")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -49,7 +47,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
     """
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
-    recipes = strategies.find(wish.recipes or _all_recipes(settings), settings.strategies)
+    recipes = strategies.find(wish.recipes, settings.strategies)
     find_files(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
@@ -91,12 +89,6 @@ def _kept_or_removed(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 parent.rmdir()  # refuses where anything else lies
         raise
-
-
-def _all_recipes(settings: Settings) -> tuple[str, ...]:
-    """The shipped recipes and those of the project, a project's own file taking a shipped one's place."""
-    own = sorted(path.stem for path in settings.strategies.glob("*.toml")) if settings.strategies.is_dir() else []
-    return RECIPES + tuple(name for name in own if name not in RECIPES)
 
 
 def _endpoints(settings: Settings) -> tuple[Endpoint, ...]:

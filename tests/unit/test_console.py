@@ -203,7 +203,7 @@ def test_several_endpoints_get_a_column(made: Plan) -> None:
 def test_an_unchanged_way_of_asking_claims_no_more_than_that(made: Plan) -> None:
     batch = made.alternatives[2].estimate
     screen = _Screen()
-    screen.console.show_plan(replace(made, chosen=batch))
+    screen.console.show_plan(replace(made, chosen=batch, certified=True))
     said = _flat(screen.out)
     assert "by construction" in said
     assert "UNCERTIFIED" not in said
@@ -472,12 +472,12 @@ def test_quiet_progress_is_silent() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_live_progress_shows_done_money_and_429s_on_stderr(width: int) -> None:
+def test_live_progress_shows_done_money_and_retries_on_stderr(width: int) -> None:
     screen = _Screen(tty=True, environ={"COLUMNS": str(width), "NO_COLOR": "1"})
     with screen.console.progress() as progress:
-        step = Step(name="classify", done=1_550, total=4_000, usd=Decimal("1.25"), n_throttled=3, note="openai batch")
+        step = Step(name="classify", done=1_550, total=4_000, usd=Decimal("1.25"), n_retried=3, note="openai batch")
         progress.update(step)
-    assert "1,550/4,000  $1.25  3 x 429  openai batch" in screen.err
+    assert "1,550/4,000  $1.25  3 tried again  openai batch" in screen.err
     assert screen.out == ""
 
 

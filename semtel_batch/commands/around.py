@@ -17,8 +17,11 @@ from semtel_batch.project import make_project
 def init(options: Mapping[str, Any], folder: Path | None) -> None:
     session = open_session(options)
     place = folder or session.project
-    for path in make_project(place):
+    written = make_project(place)
+    for path in written:
         session.console.say(f"wrote {path}")
+    if session.console.options.json:
+        session.console.show_json({"written": [str(path) for path in written]})
     session.console.show_text(f"Next: name your endpoint in {place / config.FILE}, then: semtel-batch doctor")
 
 
@@ -30,7 +33,20 @@ def sandbox(options: Mapping[str, Any], port: int, settings: Path | None) -> Non
         raise BadInput(
             f"The sandbox needs more packages ({error.name}); run: pip install 'semtel-batch[sandbox]'"
         ) from error
-    serve(port, settings, session.console.show_text)
+
+    def announce(base_url: str) -> None:
+        if session.console.options.json:
+            session.console.show_json({"base_url": base_url})
+        session.console.show_text(base_url)
+
+    try:
+        serve(port, settings, announce)
+    except OSError as error:
+        raise BadInput(
+            f"The sandbox can't listen on port {port} ({error.strerror}); choose another with --port."
+        ) from error
+    except ValueError as error:  # the sandbox imports nothing of ours, so not our errors either
+        raise BadInput(f"The sandbox's settings can't be used: {error}; see --config.") from error
 
 
 def doctor(options: Mapping[str, Any], offline: bool) -> None:

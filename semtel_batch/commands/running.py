@@ -27,7 +27,7 @@ def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
         chosen = store.plan(plan_id)
         if store.plan_row(chosen.id).state is PlanState.CANCELLED:
             raise BadInput(f"Plan {chosen.id} was cancelled; run: semtel-batch retry {chosen.id}, or plan again.")
-        with running(session, store, chosen) as runner:
+        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
             runner.submit()
         say_done(session, store, chosen)
 
@@ -36,7 +36,7 @@ def collect(options: Mapping[str, Any], plan_id: str | None, wait: bool) -> None
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
-        with running(session, store, chosen) as runner:
+        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
             runner.collect(wait=wait)
         say_done(session, store, chosen)
 
@@ -47,7 +47,7 @@ def cancel(options: Mapping[str, Any], plan_id: str) -> None:
         chosen = store.plan(plan_id)
         if store.plan_row(chosen.id).state is PlanState.DONE:
             raise BadInput(f"Plan {chosen.id} is done; there is nothing to cancel.")
-        with running(session, store, chosen) as runner:
+        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
             runner.cancel()
         session.console.show_text(
             f"Plan {chosen.id} is cancelled; what was answered before: semtel-batch collect {chosen.id}"
@@ -58,11 +58,27 @@ def retry(options: Mapping[str, Any], plan_id: str) -> None:
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
-        with running(session, store, chosen) as runner:
+        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
             n_items = runner.retry()
         if n_items:
             raise Incomplete(f"{n_items} items are asked once more; run: semtel-batch collect {chosen.id} --wait")
         session.console.show_text(f"Plan {chosen.id} has no item without a label.")
+
+
+@contextmanager
+def _told_where_it_stands(session: Session, store: Store, chosen: Plan) -> Iterator[None]:
+    """With --json, write the plan's status at the end, also when work is still owed: a script goes by it."""
+    try:
+        yield
+    except Incomplete:
+        _show_json_status(session, store, chosen)
+        raise
+    _show_json_status(session, store, chosen)
+
+
+def _show_json_status(session: Session, store: Store, chosen: Plan) -> None:
+    if session.console.options.json:
+        session.console.show_status([plan_status(store, store.plan_row(chosen.id))])
 
 
 @contextmanager
@@ -100,8 +116,6 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
 def say_done(session: Session, store: Store, chosen: Plan) -> None:
     n_failed = len(store.problems(chosen.id))
     failed = f"{n_failed} items failed, each named in the report" if n_failed else "every item has a label"
-    if session.console.options.json:
-        session.console.show_status([plan_status(store, store.plan_row(chosen.id))])
     session.console.show_text(
         f"Plan {chosen.id} is {store.plan_row(chosen.id).state}: {failed}. Next: semtel-batch report"
     )

@@ -84,7 +84,7 @@ class BatchTransport:
         rest = Outcome.MISSING if None in paths else rest_outcome(batch)
         known = done if isinstance(done, Set) else frozenset(done)
         owed = (custom_id for custom_id in custom_ids(shard.path) if custom_id not in known)
-        answers = check_off(lines_of(path for path in paths if path), owed, rest)
+        answers = check_off(lines_of(path for path in paths if path), owed, rest, known)
         while group := list(islice(answers, _GROUP_SIZE)):
             yield group
 

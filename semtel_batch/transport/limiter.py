@@ -18,9 +18,10 @@ from semtel_batch.transport.limit import Limit
 
 Sleep = Callable[[float], Awaitable[None]]
 
-# Azure judges requests over sub-windows of 1 s or 10 s, and OpenAI's real burst is told by its headers; so what is
-# saved up while idle is one second's worth, until the server itself grants more.
+# What may be saved up while idle: one second's worth, as Azure judges requests over sub-windows of 1 s or 10 s. Where
+# the server's headers show a bucket of OpenAI's kind, its own capacity holds: the whole limit.
 _BURST_S = 1.0
+_ROUNDING = 1e-6  # of a request or token: less than this is missing only by the arithmetic of floats
 _BYTES_PER_TOKEN = 4  # how OpenAI estimates a request's tokens from its length
 # A wait is cut into pieces of this, so that a pause or the server's word that arrives meanwhile counts.
 _LOOK_AGAIN_S = 0.25
@@ -40,7 +41,7 @@ class Bucket:
     """Room that refills continuously, the way OpenAI's own limiter does. Without a rate there is always room."""
 
     given: float | None  # the rate the user set, per second
-    takes_grants: bool  # whether the server's figure may lift the level above our own capacity
+    takes_grants: bool  # whether the server's bucket is one like this, so that its whole limit may be used at once
     at: float  # when `level` was true
     rate: float | None = None
     level: float = 0.0
@@ -52,9 +53,7 @@ class Bucket:
 
     def refill(self, now: float) -> None:
         if self.rate is not None and now > self.at:
-            # A level that the server granted above our own capacity is kept, not cut.
-            grown = min(self.capacity, self.level + self.rate * (now - self.at))
-            self.level = max(self.level, grown)
+            self.level = min(self.capacity, self.level + self.rate * (now - self.at))
         self.at = max(self.at, now)
 
     def wait_s(self, need: float, now: float) -> float:
@@ -62,7 +61,8 @@ class Bucket:
         self.refill(now)
         if self.rate is None:
             return 0.0
-        return max(0.0, min(need, self.capacity) - self.level) / self.rate
+        short = min(need, self.capacity) - self.level
+        return short / self.rate if short > _ROUNDING else 0.0
 
     def take(self, need: float) -> None:
         if self.rate is not None:
@@ -77,20 +77,16 @@ class Bucket:
         room = allowance.remaining - outstanding
         period = period_s(allowance)
         told = allowance.limit / period
-        if self.given is None:
-            self._run_at(told)
-            self.level = room
-            return
-        if period == 60.0:  # a daily allowance is no reason to go slower now
-            self._run_at(min(self.given, told))
-        if self.takes_grants and period == 60.0 and told <= self.given:
-            self.level = room
-        else:
+        if self.given is not None and (period != 60.0 or told > self.given):
+            # The user's limit is the tighter one; a daily allowance is no reason to go slower than that now.
             self.level = min(self.level, room)
+            return
+        self._run_at(told, allowance.limit if self.takes_grants else None)
+        self.level = room if self.takes_grants else min(self.capacity, room)
 
-    def _run_at(self, rate: float | None) -> None:
+    def _run_at(self, rate: float | None, capacity: float | None = None) -> None:
         self.rate = rate
-        self.capacity = max(1.0, (rate or 0.0) * _BURST_S)
+        self.capacity = max(1.0, (rate or 0.0) * _BURST_S) if capacity is None else capacity
 
 
 def period_s(allowance: Allowance) -> float:

@@ -60,8 +60,9 @@ def provider_error(body: object) -> ProviderError:
         return ProviderError()
     inner = error.get("innererror")
     inner_code = _text(inner.get("code")) if isinstance(inner, Mapping) else None
+    code = _text(error.get("code"))
     return ProviderError(
-        code=inner_code if inner_code in _DECLINED else _text(error.get("code")),
+        code=inner_code if inner_code in _DECLINED and code not in _DECLINED else code,
         type=_text(error.get("type")),
         param=_text(error.get("param")),
         message=_text(error.get("message") or error.get("detail")),

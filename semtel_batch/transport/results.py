@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,9 @@ def read_line(line: bytes) -> Answer | None:
     return answer
 
 
-def check_off(lines: Iterable[bytes], owed: Iterable[str], rest: Outcome) -> Iterator[Answer]:
+def check_off(
+    lines: Iterable[bytes], owed: Iterable[str], rest: Outcome, done: Container[str] = frozenset()
+) -> Iterator[Answer]:
     """Give each owed custom_id exactly one answer: the first good one, else the first failure, else `rest`."""
     open_ids = dict.fromkeys(owed)
     failures: dict[str, Answer] = {}
@@ -47,7 +49,7 @@ def check_off(lines: Iterable[bytes], owed: Iterable[str], rest: Outcome) -> Ite
         if answer is None:
             n_unreadable += 1
         elif answer.custom_id not in open_ids:
-            n_other += 1
+            n_other += answer.custom_id not in done
         elif _is_good(answer):
             del open_ids[answer.custom_id]
             yield answer

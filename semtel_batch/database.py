@@ -22,8 +22,8 @@ def prepare(folder: Path, path: Path) -> None:
         try:
             if fresh:
                 path.chmod(0o600)
-            database.execute("PRAGMA journal_mode = WAL")
             migrate(database, path)
+            _write_ahead(database)  # last: it writes, also into a file that is refused
         finally:
             database.close()
     except OSError as error:
@@ -38,6 +38,15 @@ def prepare(folder: Path, path: Path) -> None:
         raise StoreError(
             f"{path} is not a sound SQLite file ({error}); restore it from a backup, it was left as it is."
         ) from error
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to WAL for good. While another process is in the file SQLite says busy at once: the next opening may."""
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
 
 
 def connect(path: Path) -> Engine:

@@ -40,13 +40,16 @@ def migrate(database: sqlite3.Connection, where: Path, folder: Path | None = Non
     A store from the future, or a file that is not ours, is refused and left as it is.
     """
     migrations = known_migrations(folder)
-    current = version_of(database)
+    # One statement sees one moment: between two, another process may make the store, which then looks foreign.
+    current, n_objects = database.execute(
+        "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+    ).fetchone()
     if current > len(migrations):
         raise StoreError(
             f"{where} is a store of version {current}, newer than this semtel-batch knows ({len(migrations)}); "
             "run: pip install --upgrade semtel-batch"
         )
-    if current == 0 and database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if current == 0 and n_objects:
         raise StoreError(f"{where} is a database of something else; move it away or choose another --project.")
     for migration in migrations[current:]:
         _apply(database, migration)

@@ -216,7 +216,7 @@ def _part_name(number: int) -> str:
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_parquet(path, compression="zstd", compression_level=1)
+    frame.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
     _sync(path)
 
 

@@ -136,11 +136,12 @@ def _check_columns(path: Path, found: list[str], columns: Columns) -> None:
 
 
 def _read_ndjson(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Records]:
-    line = 1
+    first_line = 1
     seen_columns = False
     for block in _blocks(path):
-        chunk = _parsed(path, block, line, columns)
-        line += block.count(b"\n")
+        n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        chunk = _parsed(path, block, range(first_line, first_line + n_lines), columns)
+        first_line += n_lines
         if chunk.frame.height and not seen_columns:
             _check_columns(path, _keys(block, chunk.frame, columns), columns)
             seen_columns = True
@@ -152,16 +153,10 @@ def _read_ndjson(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Reco
 def _blocks(path: Path) -> Iterator[bytes]:
     """Whole lines, some 16 MiB at a time. Only b"\\n" ends a line: texts hold U+2028 and U+0085."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        rest = file.read(3).removeprefix(b"\xef\xbb\xbf")
-        while more := file.read(BLOCK_BYTES):
-            end = more.rfind(b"\n") + 1
-            if end:
-                yield rest + more[:end]
-                rest = more[end:]
-            else:
-                rest += more
-    if rest:
-        yield rest
+        block = file.read(BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")
+        while block:
+            yield block if block.endswith(b"\n") else block + file.readline()
+            block = file.read(BLOCK_BYTES)
 
 
 def _keys(block: bytes, frame: pl.DataFrame, columns: Columns) -> list[str]:
@@ -171,31 +166,30 @@ def _keys(block: bytes, frame: pl.DataFrame, columns: Columns) -> list[str]:
     return list(dict.fromkeys([*json.loads(first, strict=False), *names]))
 
 
-def _parsed(path: Path, block: bytes, first_line: int, columns: Columns) -> Records:
+def _parsed(path: Path, block: bytes, lines: range, columns: Columns) -> Records:
     turn = pl.Struct({columns.role: pl.String, columns.content: pl.String})
     schema: Schema = {columns.conversation_id: pl.String, columns.turns: pl.List(turn), columns.text: pl.String}
     try:
         frame = pl.read_ndjson(io.BytesIO(block), schema=schema)
     except pl.exceptions.PolarsError:
-        return _parsed_by_line(path, block, first_line, columns)
+        return _parsed_by_line(path, block, lines, columns)
     frame.columns = list(SCHEMA)
     if (columns.role, columns.content) != ("role", "content"):
         renamed = pl.col("turns").list.eval(pl.element().struct.rename_fields(["role", "content"]))
         frame = frame.with_columns(renamed)
-    return Records(path=path, rows=_line_numbers(block, frame.height, first_line), frame=frame)
+    return Records(path=path, rows=_line_numbers(block, frame.height, lines), frame=frame)
 
 
-def _line_numbers(block: bytes, n_rows: int, first_line: int) -> Rows:
-    n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if n_lines == n_rows:
-        return np.arange(first_line, first_line + n_rows)
-    written = [number for number, line in enumerate(block.split(b"\n"), first_line) if line.strip()]
+def _line_numbers(block: bytes, n_rows: int, lines: range) -> Rows:
+    if len(lines) == n_rows:
+        return np.arange(lines.start, lines.stop)
+    written = [number for number, line in enumerate(block.split(b"\n"), lines.start) if line.strip()]
     return np.array(written, dtype=np.int64)
 
 
-def _parsed_by_line(path: Path, block: bytes, first_line: int, columns: Columns) -> Records:
+def _parsed_by_line(path: Path, block: bytes, lines: range, columns: Columns) -> Records:
     rows, numbers = [], []
-    for number, line in enumerate(block.split(b"\n"), first_line):
+    for number, line in enumerate(block.split(b"\n"), lines.start):
         if not line.strip():
             continue
         try:

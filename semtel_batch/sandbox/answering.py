@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +12,10 @@ import orjson
 from semtel_batch.sandbox.caching import NOTHING, Cached
 from semtel_batch.sandbox.counting import schema_text
 from semtel_batch.sandbox.families import Family, family_of, snapshot_of
+from semtel_batch.sandbox.ids import base62
 from semtel_batch.sandbox.models import Answers
 from semtel_batch.sandbox.reading import Asked
 
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PLAIN = "This is the local sandbox. It classifies conversations in the wire format, and says this to anything else."
 _REFUSAL = "I'm sorry, but I can't assist with that request."
 _EFFORT_SHARES = {"none": 0.0, "minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0, "xhigh": 4.0, "max": 8.0}
@@ -179,16 +178,6 @@ def _filters(*, jailbreak: bool) -> dict[str, Any]:
     if jailbreak:
         kinds["jailbreak"] = {"filtered": False, "detected": False}
     return kinds
-
-
-def base62(n: int) -> str:
-    """A random id of letters and digits, as OpenAI's are."""
-    number = secrets.randbits(6 * n)
-    drawn = []
-    for _ in range(n):
-        number, digit = divmod(number, 62)
-        drawn.append(_ALPHABET[digit])
-    return "".join(drawn)
 
 
 def texts_of(said: Sequence[Said]) -> list[str]:

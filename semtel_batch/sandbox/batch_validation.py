@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from semtel_batch.sandbox.counting import Counter, countable
+from semtel_batch.sandbox.counting import Counter, countable, schema_text
 from semtel_batch.sandbox.families import undated
 from semtel_batch.sandbox.settings import Settings
 
@@ -72,7 +72,8 @@ class Inspector:
         if self._settings.enqueued_tokens is None or not pending:
             return
         chats = [(body, model) for body, model in pending if countable(body)]
-        counts = self._counter.prompts([b for b, _ in chats], [m for _, m in chats], schemas=True)
+        schemas = [schema_text(body) if self._settings.schema_tokens else "" for body, _ in chats]
+        counts = self._counter.prompts([body for body, _ in chats], [model for _, model in chats], schemas)
         texts = [text for body, _ in pending if "input" in body for text in _inputs(body)]
         self.found.tokens += sum(counts) + sum(self._counter.count(texts))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from semtel_batch.sandbox.desk import CHAT, Desk, Job
 from semtel_batch.sandbox.errors import ApiError
 from semtel_batch.sandbox.faults import error_of
 from semtel_batch.sandbox.files import THIRTY_DAYS_S, FileStore, StoredFile
+from semtel_batch.sandbox.ids import hex32
 from semtel_batch.sandbox.settings import Settings
 from semtel_batch.sandbox.validation import CHECKS, model_of
 
@@ -194,7 +194,7 @@ class BatchWork:
             outputs.n_errors += 1
 
     def _result(self, custom_id: str, status: int, body: Any) -> bytes:
-        response = {"status_code": status, "request_id": uuid.uuid4().hex, "body": body}
+        response = {"status_code": status, "request_id": hex32(), "body": body}
         return self._dumped({"custom_id": custom_id, "response": response, "error": None})
 
     def _unexecuted(self, custom_id: str, code: str, message: str) -> bytes:
@@ -202,7 +202,7 @@ class BatchWork:
 
     def _dumped(self, result: dict[str, Any]) -> bytes:
         if self._settings().dress != "azure":  # Azure's lines have no id of their own
-            result = {"id": f"batch_req_{uuid.uuid4().hex}", **result}
+            result = {"id": f"batch_req_{hex32()}", **result}
         return orjson.dumps(result, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
 
     # finalizing, expired, cancelled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from semtel_batch.sandbox.errors import (
     wrong_type,
     wrong_value,
 )
+from semtel_batch.sandbox.ids import dashed, hex32
 from semtel_batch.sandbox.settings import Settings
 
 WINDOW_S = 86_400
@@ -132,7 +132,7 @@ def new_batch(body: dict[str, Any], created_at: float, settings: Settings) -> Ba
         raise wrong_value("completion_window", body["completion_window"], ("24h",))
     azure = settings.dress == "azure"
     return Batch(
-        id="batch_" + (str(uuid.uuid4()) if azure else uuid.uuid4().hex),
+        id="batch_" + (dashed() if azure else hex32()),
         endpoint=endpoint,
         named_endpoint=body["endpoint"],
         input_file_id=body["input_file_id"],

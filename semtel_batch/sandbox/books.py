@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,18 +11,14 @@ from semtel_batch.sandbox.reading import Asked
 
 
 @dataclass(slots=True)
-class Tally:
-    """How often something was asked, and how often it was billed."""
-
-    asked: int = 0
-    billed: int = 0
-
-
-@dataclass(slots=True)
 class Books:
-    """Counts of everything, so that a test can prove that nothing was paid twice."""
+    """Counts of everything, so that a test can prove that nothing was paid twice.
 
-    requests: dict[bytes, Tally] = field(default_factory=dict)
+    Plain numbers by hash: dicts of these the garbage collector passes over, however many a long run brings.
+    """
+
+    asked: dict[bytes, int] = field(default_factory=dict)  # requests, by hash of the body
+    billed: dict[bytes, int] = field(default_factory=dict)
     items: dict[tuple[bytes, str], int] = field(default_factory=dict)  # how often billed
     tokens: dict[str, Counter[str]] = field(default_factory=dict)
     paths: dict[str, Counter[str]] = field(default_factory=dict)
@@ -31,19 +28,18 @@ class Books:
 
     def clear(self) -> None:
         """Begin new books; what is in flight still is."""
-        for kept in (self.requests, self.items, self.tokens, self.paths, self.events):
+        for kept in (self.asked, self.billed, self.items, self.tokens, self.paths, self.events):
             kept.clear()
         self.max_in_flight = self.in_flight
 
     def ask(self, digest: bytes) -> int:
         """Note a request that arrived; returns how often it had been answered before."""
-        tally = self.requests.setdefault(digest, Tally())
-        tally.asked += 1
-        return tally.billed
+        self.asked[digest] = self.asked.get(digest, 0) + 1
+        return self.billed.get(digest, 0)
 
     def bill(self, digest: bytes, asked: Asked | None, usage: dict[str, Any], channel: str) -> None:
         """Note an answer that is charged for."""
-        self.requests.setdefault(digest, Tally()).billed += 1
+        self.billed[digest] = self.billed.get(digest, 0) + 1
         self._count_tokens(usage, channel)
         if asked is None:
             return
@@ -56,13 +52,12 @@ class Books:
     def _count_tokens(self, usage: dict[str, Any], channel: str) -> None:
         details = usage.get("prompt_tokens_details") or {}
         hidden = usage.get("completion_tokens_details") or {}
-        self.tokens.setdefault(channel, Counter()).update(
-            prompt=usage["prompt_tokens"],
-            cached=details.get("cached_tokens", 0),
-            cache_write=details.get("cache_write_tokens", 0),
-            completion=usage.get("completion_tokens", 0),
-            reasoning=hidden.get("reasoning_tokens", 0),
-        )
+        counts = self.tokens.setdefault(channel, Counter())
+        counts["prompt"] += usage["prompt_tokens"]
+        counts["cached"] += details.get("cached_tokens", 0)
+        counts["cache_write"] += details.get("cache_write_tokens", 0)
+        counts["completion"] += usage.get("completion_tokens", 0)
+        counts["reasoning"] += hidden.get("reasoning_tokens", 0)
 
     def enter(self) -> None:
         self.in_flight += 1
@@ -77,12 +72,8 @@ class Books:
     def shown(self, *, detail: bool) -> dict[str, Any]:
         """The books as JSON; with `detail`, every request and item."""
         told: dict[str, Any] = {
-            "requests": _totals(list(self.requests.values())),
-            "items": {
-                "distinct": len(self.items),
-                "billed": sum(self.items.values()),
-                "billed_twice": sum(n > 1 for n in self.items.values()),
-            },
+            "requests": {"asked": sum(self.asked.values()), **_totals(self.billed), "distinct": len(self.asked)},
+            "items": _totals(self.items),
             "tokens": {channel: dict(counts) for channel, counts in self.tokens.items()},
             "paths": {path: dict(counts) for path, counts in self.paths.items()},
             "max_in_flight": self.max_in_flight,
@@ -94,15 +85,14 @@ class Books:
         }
         told.update(self.events)
         if detail:
-            told["by_request"] = {key.hex(): [t.asked, t.billed] for key, t in self.requests.items()}
+            told["by_request"] = {key.hex(): [n, self.billed.get(key, 0)] for key, n in self.asked.items()}
             told["by_item"] = {f"{key.hex()}:{name}": n for (key, name), n in self.items.items()}
         return told
 
 
-def _totals(tallies: list[Tally]) -> dict[str, int]:
+def _totals(billed: Mapping[Any, int]) -> dict[str, int]:
     return {
-        "distinct": len(tallies),
-        "asked": sum(tally.asked for tally in tallies),
-        "billed": sum(tally.billed for tally in tallies),
-        "billed_twice": sum(tally.billed > 1 for tally in tallies),
+        "distinct": len(billed),
+        "billed": sum(billed.values()),
+        "billed_twice": sum(n > 1 for n in billed.values()),
     }

@@ -22,7 +22,7 @@ from semtel_batch.sandbox.answering import (
 from semtel_batch.sandbox.books import Books
 from semtel_batch.sandbox.caching import NOTHING, PromptCache
 from semtel_batch.sandbox.clock import Clock
-from semtel_batch.sandbox.counting import Counter
+from semtel_batch.sandbox.counting import Counter, schema_text
 from semtel_batch.sandbox.errors import bad_request, deployment_not_found, model_not_found
 from semtel_batch.sandbox.families import family_of, undated
 from semtel_batch.sandbox.faults import Faults
@@ -43,6 +43,7 @@ class Job:
     model: str
     digest: bytes
     answered_before: int
+    schema: str  # the response schema's text
 
 
 class Desk:
@@ -79,14 +80,16 @@ class Desk:
     def accept(self, body: dict[str, Any], model: str, raw: bytes) -> Job:
         """Enter a request in the books; nothing is billed yet."""
         digest = hashlib.blake2b(raw, digest_size=16).digest()
-        return Job(body, model, digest, self.books.ask(digest))
+        return Job(body, model, digest, self.books.ask(digest), schema_text(body))
 
     def chat(self, jobs: Sequence[Job], channel: str) -> list[dict[str, Any]]:
         """Response bodies of valid chat jobs, billed."""
-        asked = [read(job.body, job.model, job.digest, job.answered_before) for job in jobs]
+        asked = [read(job.body, job.model, job.digest, job.answered_before, job.schema) for job in jobs]
         said = self._said(jobs, asked, CHAT)
         prompts = self.counter.prompts(
-            [job.body for job in jobs], [job.model for job in jobs], schemas=self.settings.schema_tokens
+            [job.body for job in jobs],
+            [job.model for job in jobs],
+            [job.schema if self.settings.schema_tokens else "" for job in jobs],
         )
         lengths = self.counter.count(texts_of(said))
         rows = zip(jobs, asked, said, prompts, lengths, strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from aiohttp import web
 from semtel_batch.sandbox.endpoint import Endpoint
 from semtel_batch.sandbox.errors import ApiError, bad_request, missing_key, wrong_azure_key, wrong_key
 from semtel_batch.sandbox.faults import error_of
+from semtel_batch.sandbox.ids import dashed, hex32
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Action = Callable[[Endpoint, web.Request], Awaitable[web.StreamResponse]]
@@ -117,10 +117,10 @@ def _authorise(endpoint: Endpoint, request: web.Request) -> None:
 def _sign(endpoint: Endpoint, response: web.StreamResponse, began: float) -> None:
     headers = response.headers
     if endpoint.azure:
-        headers["apim-request-id"] = headers["x-request-id"] = str(uuid.uuid4())
+        headers["apim-request-id"] = headers["x-request-id"] = dashed()
         headers["x-ms-region"] = "Sandbox"
         return
-    headers["x-request-id"] = f"req_{uuid.uuid4().hex}"
+    headers["x-request-id"] = f"req_{hex32()}"
     headers["openai-processing-ms"] = str(int((time.perf_counter() - began) * 1000))
     headers["openai-organization"] = endpoint.settings.organization
     headers["openai-version"] = "2020-10-01"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semtel_batch.sandbox.answering import base62
 from semtel_batch.sandbox.errors import no_such_file
+from semtel_batch.sandbox.ids import base62, hex32
 
 THIRTY_DAYS_S = 2_592_000
 
@@ -58,7 +57,7 @@ class FileStore:
         """Register a written file."""
         created_at = int(self._now())
         file = StoredFile(
-            id="file-" + (uuid.uuid4().hex if azure else base62(22)),
+            id="file-" + (hex32() if azure else base62(22)),
             path=path,
             filename=filename,
             purpose=purpose,

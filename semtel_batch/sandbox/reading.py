@@ -51,15 +51,17 @@ class Asked:
     answered_before: int = 0
 
 
-def read(body: dict[str, Any], model: str, digest: bytes, answered_before: int) -> Asked | None:
-    """What a chat body asks, or None if it is not in the wire format."""
+def read(
+    body: dict[str, Any], model: str, digest: bytes, answered_before: int, schema: str | None = None
+) -> Asked | None:
+    """What a chat body asks, or None if it is not in the wire format. `schema` spares the writing of it."""
     messages = body["messages"]
     user = "\n".join(text_of(message) for message in messages if message["role"] == "user")
     blocks = tuple(_block(int(match[1]), match[2]) for match in _BLOCK.finditer(user))
     if not blocks:
         return None
     system = "\n".join(text_of(message) for message in messages if message["role"] in ("system", "developer"))
-    schema = schema_text(body)
+    schema = schema_text(body) if schema is None else schema
     questions = _by_schema(system, schema) if schema else _by_words(system, bool(blocks[0].labels))
     return Asked(questions, blocks, model, digest, answered_before) if questions else None
 

@@ -87,7 +87,7 @@ def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     frames = []
     for path in paths:
         try:
-            frames.append(pl.read_parquet(path))
+            frames.append(pl.read_parquet(path, glob=False))  # a project may lie in "labels [2]"
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
     return pl.concat(frames)

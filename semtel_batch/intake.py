@@ -13,11 +13,12 @@ import polars as pl
 
 from semtel_batch.conversations import load_hashes
 from semtel_batch.labels import Cleaner, read_answer
+from semtel_batch.legs import way_of_asking
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
 from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usage
 from semtel_batch.rows import Part
-from semtel_batch.shardfiles import custom_id, request_number, way_of_asking
+from semtel_batch.shardfiles import custom_id, request_number
 from semtel_batch.store import Store
 from semtel_batch.transport.verdicts import can_be_asked_again
 

@@ -19,7 +19,7 @@ from semtel_batch.rows import Problem
 from semtel_batch.store import Store
 
 _ITEM = ["row", "classifier"]
-_NO_LABELS = pl.Schema(
+_NOTHING_READ = pl.Schema(
     [
         *LABELS.items(),
         ("leg", pl.Int32()),
@@ -29,6 +29,7 @@ _NO_LABELS = pl.Schema(
         ("shard", pl.Int32()),
     ]
 )
+NO_LABELS = pl.Schema({"row": pl.UInt32, "classifier": pl.String, "label": pl.String}).to_frame()
 _USD = pl.Decimal(18, 10)
 _NO_COSTS = pl.Schema(
     [("request", pl.UInt32()), ("model", pl.String()), ("shard", pl.Int32()), ("tier", pl.String()), ("cost_usd", _USD)]
@@ -52,12 +53,19 @@ def read_labels(store: Store, plan: Plan, *, leg: int | None = None) -> pl.DataF
                     shard=pl.lit(shard.id, pl.Int32),
                 )
             )
-    return pl.concat(frames) if frames else _NO_LABELS.to_frame()
+    return pl.concat(frames) if frames else _NOTHING_READ.to_frame()
 
 
 def latest(labels: pl.DataFrame) -> pl.DataFrame:
     """The last attempt at each item, answered or not."""
     return labels.sort("rank", "attempt", "shard").unique(_ITEM, keep="last", maintain_order=True)
+
+
+def given_labels(store: Store, plan: Plan, leg: int) -> pl.DataFrame:
+    """The labels that a leg's first pass gave: row, classifier, label."""
+    labels = read_labels(store, plan, leg=leg)
+    answered = (pl.col("stage") == Stage.CLASSIFY.value) & (pl.col("outcome") == Outcome.ANSWERED.value)
+    return latest(labels.filter(answered)).select(*_ITEM, "label")
 
 
 def owed(labels: pl.DataFrame) -> pl.DataFrame:

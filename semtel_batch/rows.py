@@ -80,6 +80,7 @@ class Submission:
     error_code: str | None
     error_message: str | None
     intended_at: datetime
+    ended_at: datetime | None
     submitted_at: datetime | None
     polled_at: datetime | None
 

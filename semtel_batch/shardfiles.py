@@ -1,156 +1,26 @@
-"""From an ask to shards on the disk: who shares a request, which requests share a shard, and the lines that are sent.
+"""The lines of a shard: composed from its manifest when it is about to be sent, the same bytes every time.
 
-A manifest (which conversation stands in which slot) is written when a generation is cut; the file itself only when its
-shard is about to be sent, from the manifest, the same bytes every time, and it goes when the shard has ended.
+The file goes when its shard has ended; it can be made again from what is kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import orjson
 import polars as pl
 
-from semtel_batch.compose.pack import pack
-from semtel_batch.compose.prompt import Block, Prompt, batch_line, labels_tokens, user_content, word
-from semtel_batch.compose.shards import cut, limits_of
+from semtel_batch.compose.prompt import Block, batch_line, user_content
 from semtel_batch.compose.truncate import truncate_texts
 from semtel_batch.conversations import load_texts
-from semtel_batch.families import family_of
-from semtel_batch.generations import Ask
-from semtel_batch.parts import MANIFEST, read_parts, settle, write_part
-from semtel_batch.planner.room import pack_room, slices
-from semtel_batch.plans import Leg, Plan
-from semtel_batch.records import Endpoint, Shard, Stage, Strategy, Tier
-from semtel_batch.rows import Generation, NewShard
+from semtel_batch.legs import encoding_of, shortening, wording
+from semtel_batch.parts import MANIFEST, read_parts, settle
+from semtel_batch.plans import Plan
+from semtel_batch.records import Shard, Stage, Strategy
 
 _COMPOSED_AT_ONCE = 4_000  # conversations in memory while a file is written
-_LINE_BYTES = 120  # of a line besides its body
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """One ask on its way to becoming shards."""
-
-    plan: Plan
-    leg: Leg
-    generation: Generation
-    ask: Ask
-    tier: Tier
-    conversations: Path  # folder of the plan's conversations
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.plan.endpoint(self.leg.endpoint)
-
-    @property
-    def prompt(self) -> Prompt:
-        return wording(self.plan, self.leg, self.ask.classifiers, self.generation.stage)
-
-
-def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage) -> Prompt:
-    """The prompt that asks these classifiers at this stage of a plan."""
-    return word([plan.classifier(name) for name in classifiers], stage, plan.endpoint(leg.endpoint), plan.grader)
-
-
-def cut_shards(asking: Asking, index: pl.DataFrame, first: int, folder: Path) -> list[NewShard]:
-    """Pack an ask, cut it into shards, write their manifests; shards are numbered from `first`."""
-    tokens, n_bytes = _sizes(asking, index)
-    positions, counts = _packs(asking, tokens)
-    starts = np.cumsum(counts) - counts
-    static, line = asking.prompt.size.static_tokens, len(asking.prompt.body("", 1)) + _LINE_BYTES
-    request_tokens = np.add.reduceat(tokens[positions], starts) + static
-    request_bytes = np.add.reduceat(n_bytes[positions], starts) + line
-    limits = limits_of(asking.endpoint.kind, asking.tier, asking.endpoint.enqueued_tokens)
-    shards = []
-    for number, (start, end) in enumerate(cut(request_bytes, request_tokens, limits), start=first):
-        members = positions[starts[start] : starts[end - 1] + counts[end - 1]]
-        shards.append(
-            _write_manifest(
-                asking,
-                folder,
-                number,
-                asking.ask.rows[members],
-                counts[start:end],
-                int(request_tokens[start:end].sum()),
-            )
-        )
-    return shards
-
-
-def _write_manifest(
-    asking: Asking, folder: Path, number: int, rows: npt.NDArray[np.uint32], counts: Ints, tokens: int
-) -> NewShard:
-    generation = asking.generation
-    key = f"{asking.plan.id}-{generation.leg}{generation.stage.value[0]}{generation.attempt}-{number:05d}"
-    requests = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
-    manifest = folder / f"{key}.parquet"
-    write_part(manifest, pl.DataFrame({"request": requests, "slot": slots, "row": rows}), MANIFEST)
-    caps = {n: asking.prompt.size.max_completion_tokens(n) for n in set(counts.tolist())}
-    return NewShard(
-        key=key,
-        classifiers=asking.ask.classifiers,
-        endpoint=asking.leg.endpoint,
-        tier=asking.tier,
-        manifest=manifest,
-        n_requests=len(counts),
-        n_items=len(rows) * len(asking.ask.classifiers),
-        prompt_tokens=tokens,
-        max_completion_tokens=sum(caps[n] for n in counts.tolist()),
-    )
-
-
-def _sizes(asking: Asking, index: pl.DataFrame) -> tuple[Ints, Ints]:
-    """Tokens and JSON bytes of each asked conversation's block, as it will stand in the prompt."""
-    rows = pl.DataFrame({"row": asking.ask.rows}, schema={"row": pl.UInt32})
-    sizes = rows.join(index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left")
-    tokens = sizes["n_tokens"].to_numpy().astype(np.int64)
-    n_bytes = sizes["n_bytes"].to_numpy().astype(np.int64)
-    limit = shortening(asking.leg.strategy, asking.generation.stage)
-    if limit is not None:
-        # A cut text is at most the limit and its block; its bytes are at most what they were.
-        tokens = np.minimum(tokens, limit + _BLOCK_TOKENS)
-    if asking.generation.stage is Stage.GRADE:
-        classifiers = [asking.plan.classifier(name) for name in asking.ask.classifiers]
-        tokens = tokens + labels_tokens(classifiers, _encoding(asking.endpoint))
-        n_bytes = n_bytes + sum(max(map(len, c.label_names)) * 4 + len(c.name) + 8 for c in classifiers) + 24
-    return tokens, n_bytes
-
-
-_BLOCK_TOKENS = 16  # tags and id around a conversation, generously
-
-
-def _encoding(endpoint: Endpoint) -> str:
-    return endpoint.encoding or family_of(endpoint.priced_as).encoding
-
-
-def shortening(strategy: Strategy, stage: Stage) -> int | None:
-    """To how many tokens a stage cuts a text. Reclassifying is the reference strategy: it sees all of it."""
-    return None if stage is Stage.RECLASSIFY else strategy.truncate_to
-
-
-def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
-    """Positions in request order, and how many each request takes. Singles keep the data's order."""
-    total = len(tokens)
-    if asking.ask.per_request == 1:
-        return np.arange(total, dtype=np.int64), np.ones(total, dtype=np.int64)
-    n = asking.ask.per_request
-    room = max(1, pack_room(asking.prompt.size, asking.endpoint, n))
-    packs: list[Ints] = []
-    start = 0
-    for part in slices(tokens):
-        found = pack(part, max_tokens=room, max_items=n, seed=asking.plan.seed)
-        packs += [np.asarray(p, dtype=np.int64) + start for p in found]
-        start += len(part)
-    return np.concatenate(packs), np.array([len(p) for p in packs], dtype=np.int64)
 
 
 def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, labels: pl.DataFrame) -> None:
@@ -169,6 +39,12 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
             file.write(batch_line(custom_id(shard, request), body))
         file.flush()
     settle(temporary, shard.path)
+
+
+def remove_files(shard: Shard) -> None:
+    """Take away what was sent and what was downloaded for a shard that has ended."""
+    for path in shard.path.parent.glob(f"{shard.key}.*"):
+        path.unlink(missing_ok=True)
 
 
 def custom_id(shard: Shard, request: int) -> str:
@@ -191,7 +67,7 @@ class _Shortener:
 
 def _shortener(plan: Plan, shard: Shard) -> _Shortener:
     strategy = plan.legs[shard.leg].strategy
-    encoding = _encoding(plan.endpoint(shard.endpoint))
+    encoding = encoding_of(plan.endpoint(shard.endpoint))
     return _Shortener(strategy=strategy, limit=shortening(strategy, shard.stage), encoding=encoding)
 
 
@@ -225,22 +101,3 @@ def _labels_by_row(labels: pl.DataFrame, classifiers: tuple[str, ...]) -> dict[i
         if name in order:
             found.setdefault(row, []).append((name, label))
     return {row: tuple(sorted(pairs, key=lambda pair: order[pair[0]])) for row, pairs in found.items()}
-
-
-def way_of_asking(plan: Plan, shard: Shard) -> str:
-    """What of the strategy changes answers, in canonical form: a part of every item's fingerprint."""
-    strategy = plan.legs[shard.leg].strategy
-    single = shard.attempt > 0 or shard.stage is Stage.RECLASSIFY
-    limit = shortening(strategy, shard.stage)
-    prompt = wording(plan, plan.legs[shard.leg], shard.classifiers, shard.stage)
-    return orjson.dumps(
-        {
-            "model": plan.endpoint(shard.endpoint).priced_as,
-            "system": hashlib.blake2b(prompt.system.encode(), digest_size=16).hexdigest(),
-            "conversations": 1 if single else strategy.conversations_per_request,
-            "truncate_to": limit,
-            "keep": strategy.keep.value if limit is not None else None,
-            "compress_rate": strategy.compress_rate,
-        },
-        option=orjson.OPT_SORT_KEYS,
-    ).decode()

@@ -210,6 +210,21 @@ class Store:
         )
         return ShardRow(shard=shard, state=ShardState(r.state), manifest=self.folder / r.manifest)
 
+    def split_shard(self, shard: Shard, pieces: Sequence[NewShard], at: datetime) -> None:
+        """Put smaller shards in the place of one of which nothing was executed, in the same generation."""
+        generation = Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt)
+        with self._transaction() as t:
+            for piece in pieces:
+                t.execute(insert(tables.shards).values(**self._shard_values(shard.plan_id, generation, piece, at)))
+            t.execute(tables.submissions.delete().where(tables.submissions.c.shard_id == shard.id))
+            t.execute(tables.shards.delete().where(tables.shards.c.id == shard.id))
+
+    def move_shard(self, shard: Shard, tier: Tier) -> None:
+        """Let a shard that was not sent be asked in another tier."""
+        c = tables.shards.c
+        with self._transaction() as t:
+            t.execute(update(tables.shards).where(c.id == shard.id, c.state == ShardState.CUT).values(tier=tier))
+
     def end_shard(self, shard: Shard, at: datetime) -> None:
         """All answers of a shard are written down; its generation ends with its last shard."""
         s, legs = tables.shards.c, tables.legs.c
@@ -451,6 +466,7 @@ def _submission(row: Any) -> Submission:
         error_code=row.error_code,
         error_message=row.error_message,
         intended_at=datetime.fromisoformat(row.intended_at),
+        ended_at=_when(row.ended_at),
         submitted_at=_when(row.submitted_at),
         polled_at=_when(row.polled_at),
     )

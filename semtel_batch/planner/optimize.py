@@ -212,8 +212,9 @@ def _plan(
 
 def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
     name = best.estimate.endpoint
-    tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier))
-    return tuple((name, job.prices.prices[name, tier]) for tier in tiers)
+    # Realtime too, where it can be had: what a batch has not answered in time is asked there.
+    tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier, Tier.REALTIME))
+    return tuple((name, price) for tier in tiers if (price := job.prices.get(name, tier)) is not None)
 
 
 def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:

@@ -1,0 +1,203 @@
+"""The batch share of a run: hand shards over as the queue has room, look at them, take in what ended.
+
+An intent is written before anything is sent; what a crash left between the intent and the batch's id is handed over
+again, and the transport adopts what the provider already has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from semtel_batch.conversations import load_index
+from semtel_batch.cutting import Asking, split_shard
+from semtel_batch.errors import EndpointError, Incomplete
+from semtel_batch.generations import Ask
+from semtel_batch.parts import MANIFEST, read_parts
+from semtel_batch.planner.timing import Load, realtime_s
+from semtel_batch.queueing import Decision, Move, Refusal, decide
+from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Tier, Usage
+from semtel_batch.rows import Generation, ShardRow, ShardState
+from semtel_batch.transport.protocol import EnqueuedFull
+from semtel_batch.work import Work
+
+log = logging.getLogger("semtel_batch.batching")
+
+NO_ROOM = "token_limit_exceeded"
+"""The provider's code for a full queue: nothing was executed, nothing billed, and it can be sent again."""
+
+_CANCEL_MARGIN = timedelta(minutes=15)  # a provider takes up to ten minutes to cancel a batch
+
+
+class Batching:
+    """Sends, polls and takes in the batch shards of one plan."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def send(self) -> bool:
+        """Hand over every shard there is room for, and all that a crash left half-way. True if one was handed over."""
+        sent = False
+        for row, submission in self._work.submitted():
+            if not submission.receipt.batch_id:
+                sent |= self._hand_over(row, submission.receipt)
+        for row in self._work.shards(ShardState.CUT):
+            if row.shard.tier is not Tier.REALTIME:
+                sent |= self._send_or_split(row)
+        return sent
+
+    def poll(self) -> bool:
+        """Look at every batch and take in those that ended. True if one did."""
+        moved = False
+        for row, submission in self._work.submitted():
+            if submission.receipt.batch_id:
+                try:
+                    moved |= self._look_at(row, submission.receipt)
+                except Incomplete as trouble:  # may pass; the next look goes on from here
+                    log.warning("%s: %s", row.shard.key, trouble)
+        return moved
+
+    def cancel(self) -> None:
+        """Ask the provider to stop every batch."""
+        for row, submission in self._work.submitted():
+            self._work.transport(row).cancel(row.shard, submission.receipt)
+
+    def hedge(self, started_at: datetime) -> bool:
+        """Where the deadline would be missed by waiting on, move what is outstanding to realtime. True if it did.
+
+        Batches are cancelled: what they answered is kept, the rest is asked again (planning facts, A.6).
+        """
+        waiting = [(row, s) for row, s in self._work.submitted() if s.status != "cancelling"]
+        unsent = [row for row in self._work.shards(ShardState.CUT) if row.shard.tier is not Tier.REALTIME]
+        rows = [row for row, _ in waiting] + unsent
+        if not rows or not self.is_late(started_at, rows) or not self._can_switch(rows):
+            return False
+        log.warning("the deadline is near: %d batches that have not ended are moved to realtime", len(rows))
+        for row, submission in waiting:
+            self._work.transport(row).cancel(row.shard, submission.receipt)
+        for row in unsent:
+            row.shard.path.unlink(missing_ok=True)
+            self._work.store.move_shard(row.shard, Tier.REALTIME)
+        return True
+
+    def is_late(self, started_at: datetime, rows: Sequence[ShardRow] = ()) -> bool:
+        """Whether only realtime can still answer these shards, and what they leave open, before the deadline."""
+        deadline_s = self._work.plan.objective.deadline_s
+        if deadline_s is None:
+            return False
+        needed_s = sum(realtime_s(self._endpoint(row), _load(row)) for row in rows)
+        due = started_at + timedelta(seconds=deadline_s)
+        return self._work.clock.now() >= due - timedelta(seconds=needed_s) - _CANCEL_MARGIN
+
+    # -- one shard ---------------------------------------------------------------------------------------------
+
+    def _send_or_split(self, row: ShardRow) -> bool:
+        decision = self._decide(row)
+        if decision.move is Move.SPLIT:
+            self._split(row, decision.max_tokens)
+        if decision.move is not Move.SEND:
+            return decision.move is Move.SPLIT
+        submission = self._work.store.intend(row.shard, self._work.clock.now())
+        return self._hand_over(row, submission.receipt)
+
+    def _decide(self, row: ShardRow) -> Decision:
+        queue = [r for r, _ in self._work.submitted() if r.shard.endpoint == row.shard.endpoint]
+        tries = self._work.store.submissions(self._work.plan.id).get(row.shard.id, [])
+        refusals = [
+            Refusal(at=t.ended_at or t.intended_at, message=t.error_message or "")
+            for t in tries
+            if t.error_code == NO_ROOM
+        ]
+        return decide(
+            row.shard.prompt_tokens,
+            [r.shard.prompt_tokens for r in queue],
+            self._endpoint(row).enqueued_tokens,
+            refusals,
+            self._work.clock.now(),
+        )
+
+    def _split(self, row: ShardRow, max_tokens: int) -> None:
+        """Put smaller shards in the place of one that is too large for the queue."""
+        work, shard = self._work, row.shard
+        rows = read_parts([row.manifest], MANIFEST)["row"].to_numpy().astype(np.uint32)
+        asking = Asking(
+            plan=work.plan,
+            leg=work.plan.legs[shard.leg],
+            generation=Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt),
+            ask=Ask(classifiers=shard.classifiers, rows=rows, per_request=1),
+            tier=shard.tier,
+        )
+        limits = replace(asking.limits, max_tokens=max_tokens)
+        pieces = split_shard(asking, load_index(work.conversations), shard, row.manifest, limits)
+        work.store.split_shard(shard, pieces, work.clock.now())
+        shard.path.unlink(missing_ok=True)
+        log.info("%s: too large for the queue, cut into %d", shard.key, len(pieces))
+
+    def _hand_over(self, row: ShardRow, receipt: Receipt) -> bool:
+        work = self._work
+        work.compose(row)
+        work.tick(f"sending {row.shard.key}")
+        try:
+            work.transport(row).submit(
+                row.shard, receipt, lambda got: work.store.note(row.shard, got, work.clock.now())
+            )
+        except EnqueuedFull as full:
+            self._refuse(
+                row, Progress(state=BatchState.REJECTED, status="refused", error_code=NO_ROOM, error_message=str(full))
+            )
+            return False
+        except Incomplete as trouble:
+            log.warning("%s: %s", row.shard.key, trouble)
+            return False
+        work.extend_lease()
+        work.tick(f"sent {row.shard.key}")
+        return True
+
+    def _look_at(self, row: ShardRow, receipt: Receipt) -> bool:
+        progress = self._work.transport(row).poll(row.shard, receipt)
+        self._work.store.observe(row.shard, progress, self._work.clock.now())
+        if progress.state is BatchState.READY:
+            self._work.take_in(row, receipt)
+        elif progress.state is BatchState.REJECTED:
+            self._refuse(row, progress)
+        return progress.state is not BatchState.WAITING
+
+    def _refuse(self, row: ShardRow, progress: Progress) -> None:
+        """A batch of which nothing was executed: waits for room, or stops the run if waiting can't mend it."""
+        self._work.store.reject(row.shard, progress, self._work.clock.now())
+        if progress.error_code != NO_ROOM:
+            raise EndpointError(
+                f"Endpoint '{row.shard.endpoint}' rejected batch {row.shard.key} as a whole ({progress.error_code}: "
+                f"{progress.error_message}); nothing was billed. Mend the cause and run: semtel-batch submit "
+                f"{self._work.plan.id}, or plan again with another endpoint."
+            )
+        log.info("%s: no room at the endpoint for now", row.shard.key)
+
+    def _can_switch(self, rows: Sequence[ShardRow]) -> bool:
+        """Whether realtime is offered, has a price, and the budget bears it."""
+        plan, spent = self._work.plan, sum(part.cost_usd for part in self._work.store.parts(self._work.plan.id))
+        for row in rows:
+            endpoint = self._endpoint(row)
+            priced = any(name == endpoint.name and price.tier is Tier.REALTIME for name, price in plan.prices)
+            if Tier.REALTIME not in endpoint.tiers or not priced:
+                return False
+            usage = Usage(prompt_tokens=row.shard.prompt_tokens, completion_tokens=row.shard.max_completion_tokens)
+            spent += plan.price(endpoint.name, Tier.REALTIME).cost_usd(usage)
+        return plan.objective.budget_usd is None or spent <= plan.objective.budget_usd
+
+    def _endpoint(self, row: ShardRow) -> Endpoint:
+        return self._work.plan.endpoint(row.shard.endpoint)
+
+
+def _load(row: ShardRow) -> Load:
+    return Load(
+        tier=Tier.REALTIME,
+        n_requests=row.shard.n_requests,
+        prompt_tokens=row.shard.prompt_tokens,
+        cap_tokens=row.shard.max_completion_tokens,
+        completion_tokens=row.shard.max_completion_tokens,
+    )

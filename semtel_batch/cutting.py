@@ -1,0 +1,163 @@
+"""From an ask to shards: who shares a request, which requests share a shard, written down as manifests.
+
+A manifest says which conversation stands in which slot of which request. It is written when a generation is cut; the
+lines that are sent are composed from it only when the shard is about to be sent, see `shardfiles`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from semtel_batch.compose.pack import pack
+from semtel_batch.compose.prompt import Prompt, labels_tokens
+from semtel_batch.compose.shards import ShardLimits, cut, limits_of
+from semtel_batch.generations import Ask
+from semtel_batch.legs import encoding_of, shortening, wording
+from semtel_batch.parts import MANIFEST, read_parts, write_part
+from semtel_batch.planner.room import pack_room, slices
+from semtel_batch.plans import Leg, Plan
+from semtel_batch.records import Endpoint, Shard, Stage, Tier
+from semtel_batch.rows import Generation, NewShard
+
+_LINE_BYTES = 120  # of a line besides its body
+_BLOCK_TOKENS = 16  # tags and id around a conversation, generously
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One ask on its way to becoming shards."""
+
+    plan: Plan
+    leg: Leg
+    generation: Generation
+    ask: Ask
+    tier: Tier
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.plan.endpoint(self.leg.endpoint)
+
+    @property
+    def prompt(self) -> Prompt:
+        return wording(self.plan, self.leg, self.ask.classifiers, self.generation.stage)
+
+    @property
+    def limits(self) -> ShardLimits:
+        return limits_of(self.endpoint.kind, self.tier, self.endpoint.enqueued_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Requests:
+    """Requests in order: which positions of the ask each holds, and how large each is."""
+
+    positions: Ints
+    counts: Ints
+    tokens: Ints
+    n_bytes: Ints
+
+    def members(self, start: int, end: int) -> Ints:
+        before = int(self.counts[:start].sum())
+        return self.positions[before : before + int(self.counts[start:end].sum())]
+
+
+def cut_shards(asking: Asking, index: pl.DataFrame, first: int, folder: Path) -> list[NewShard]:
+    """Pack an ask, cut it into shards, write their manifests; shards are numbered from `first`."""
+    generation = asking.generation
+    key = f"{asking.plan.id}-{generation.leg}{generation.stage.value[0]}{generation.attempt}"
+    tokens, n_bytes = _sizes(asking, index)
+    positions, counts = _packs(asking, tokens)
+    requests = _requests(asking, positions, counts, tokens, n_bytes)
+    return [
+        _write_manifest(asking, folder, f"{key}-{number:05d}", requests, run)
+        for number, run in enumerate(cut(requests.n_bytes, requests.tokens, asking.limits), start=first)
+    ]
+
+
+def split_shard(
+    asking: Asking, index: pl.DataFrame, whole: Shard, manifest: Path, limits: ShardLimits
+) -> list[NewShard]:
+    """Cut a shard that a provider had no room for into smaller ones; `asking.ask` holds its rows in order."""
+    counts = np.bincount(read_parts([manifest], MANIFEST)["request"].to_numpy()).astype(np.int64)
+    tokens, n_bytes = _sizes(asking, index)
+    positions = np.arange(len(tokens), dtype=np.int64)
+    requests = _requests(asking, positions, counts, tokens, n_bytes)
+    return [
+        _write_manifest(asking, manifest.parent, f"{whole.key}p{piece}", requests, run)
+        for piece, run in enumerate(cut(requests.n_bytes, requests.tokens, limits), start=1)
+    ]
+
+
+def _requests(asking: Asking, positions: Ints, counts: Ints, tokens: Ints, n_bytes: Ints) -> _Requests:
+    starts = np.cumsum(counts) - counts
+    static, line = asking.prompt.size.static_tokens, len(asking.prompt.body("", 1)) + _LINE_BYTES
+    return _Requests(
+        positions=positions,
+        counts=counts,
+        tokens=np.add.reduceat(tokens[positions], starts) + static,
+        n_bytes=np.add.reduceat(n_bytes[positions], starts) + line,
+    )
+
+
+def _write_manifest(asking: Asking, folder: Path, key: str, requests: _Requests, run: tuple[int, int]) -> NewShard:
+    start, end = run
+    counts, rows = requests.counts[start:end], asking.ask.rows[requests.members(start, end)]
+    numbers = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    manifest = folder / f"{key}.parquet"
+    write_part(manifest, pl.DataFrame({"request": numbers, "slot": slots, "row": rows}), MANIFEST)
+    sizes, times = np.unique(counts, return_counts=True)
+    caps = [asking.prompt.size.max_completion_tokens(int(n)) for n in sizes]
+    return NewShard(
+        key=key,
+        classifiers=asking.ask.classifiers,
+        endpoint=asking.leg.endpoint,
+        tier=asking.tier,
+        manifest=manifest,
+        n_requests=len(counts),
+        n_items=len(rows) * len(asking.ask.classifiers),
+        prompt_tokens=int(requests.tokens[start:end].sum()),
+        max_completion_tokens=int(np.dot(caps, times)),
+    )
+
+
+def _sizes(asking: Asking, index: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Tokens and JSON bytes of each asked conversation's block, as it will stand in the prompt."""
+    rows = pl.DataFrame({"row": asking.ask.rows}, schema={"row": pl.UInt32})
+    sizes = rows.join(index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left")
+    tokens = sizes["n_tokens"].to_numpy().astype(np.int64)
+    n_bytes = sizes["n_bytes"].to_numpy().astype(np.int64)
+    limit = shortening(asking.leg.strategy, asking.generation.stage)
+    if limit is not None:
+        # A cut text is at most the limit and its block; its bytes are at most what they were.
+        tokens = np.minimum(tokens, limit + _BLOCK_TOKENS)
+    if asking.generation.stage is Stage.GRADE:
+        classifiers = [asking.plan.classifier(name) for name in asking.ask.classifiers]
+        tokens = tokens + labels_tokens(classifiers, encoding_of(asking.endpoint))
+        n_bytes = n_bytes + sum(max(map(len, c.label_names)) * 4 + len(c.name) + 8 for c in classifiers) + 24
+    return tokens, n_bytes
+
+
+_BLOCK_TOKENS = 16  # tags and id around a conversation, generously
+
+
+def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
+    """Positions in request order, and how many each request takes. Singles keep the data's order."""
+    total = len(tokens)
+    if asking.ask.per_request == 1:
+        return np.arange(total, dtype=np.int64), np.ones(total, dtype=np.int64)
+    n = asking.ask.per_request
+    room = max(1, pack_room(asking.prompt.size, asking.endpoint, n))
+    packs: list[Ints] = []
+    start = 0
+    for part in slices(tokens):
+        found = pack(part, max_tokens=room, max_items=n, seed=asking.plan.seed)
+        packs += [np.asarray(p, dtype=np.int64) + start for p in found]
+        start += len(part)
+    return np.concatenate(packs), np.array([len(p) for p in packs], dtype=np.int64)

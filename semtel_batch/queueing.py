@@ -1,0 +1,80 @@
+"""Decide whether a batch shard is sent now, waits, or is cut smaller, by what the provider's queue holds. Pure.
+
+A provider counts the prompt tokens of a model's unfinished batches against a limit. A batch over it is accepted and
+fails a little later, unbilled (facts: openai-python#2084), or is refused at once (Azure). Neither says when there
+will be room, and other projects may share the queue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+_FIRST_WAIT = timedelta(minutes=1)
+_LONGEST_WAIT = timedelta(minutes=15)
+_PATIENCE = 2  # refusals with nothing of ours in the queue before the shard itself is held too large
+_SMALLEST_TOKENS = 20_000  # below this no limit that was ever seen binds; halving on would only make more batches
+# The only place where the number stands: "Limit: 2,000,000 enqueued tokens" (OpenAI), "limit of 30K" (Azure).
+_LIMIT = re.compile(r"[Ll]imit(?:: | of )([\d,]+(?:\.\d+)?)\s*([KMB]?)\b")
+_UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
+
+
+class Move(StrEnum):
+    SEND = "send"
+    WAIT = "wait"
+    SPLIT = "split"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A time when the provider had no room for a shard, and what it said."""
+
+    at: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    move: Move
+    max_tokens: int = 0  # with SPLIT: what a piece may hold
+
+
+def decide(
+    shard_tokens: int, waiting_tokens: Sequence[int], limit: int | None, refusals: Sequence[Refusal], now: datetime
+) -> Decision:
+    """What to do with a shard of `shard_tokens`, with batches of ours of `waiting_tokens` in the same queue."""
+    limit = _smallest(limit, *(learned_limit(refusal.message) for refusal in refusals))
+    if limit is not None and shard_tokens > limit > 0:
+        return _split(shard_tokens, limit)
+    if waiting_tokens:
+        fits = limit is None or sum(waiting_tokens) + shard_tokens <= limit
+        return Decision(move=Move.SEND if fits and not refusals else Move.WAIT)
+    if not refusals:
+        return Decision(move=Move.SEND)
+    if len(refusals) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS:
+        return _split(shard_tokens, shard_tokens // 2)
+    return Decision(move=Move.SEND if now >= refusals[-1].at + _pause(len(refusals)) else Move.WAIT)
+
+
+def learned_limit(message: str) -> int | None:
+    """The number of tokens in a provider's refusal, if it names one."""
+    found = _LIMIT.search(message)
+    return int(float(found[1].replace(",", "")) * _UNITS[found[2]]) if found else None
+
+
+def _pause(n_refusals: int) -> timedelta:
+    doublings: int = 2 ** min(n_refusals - 1, 10)
+    return min(_FIRST_WAIT * doublings, _LONGEST_WAIT)
+
+
+def _split(shard_tokens: int, most: int) -> Decision:
+    # Equal pieces: one piece just below the limit would leave a crumb of a batch behind it.
+    n_pieces = -(-shard_tokens // most)
+    return Decision(move=Move.SPLIT, max_tokens=-(-shard_tokens // n_pieces) + 1)
+
+
+def _smallest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

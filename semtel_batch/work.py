@@ -1,0 +1,106 @@
+"""What the steps of a run share: the store's view of one plan, the ways to its endpoints, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from semtel_batch.clock import Clock
+from semtel_batch.errors import Incomplete
+from semtel_batch.intake import Intake
+from semtel_batch.plans import Plan
+from semtel_batch.records import Endpoint, Receipt, Stage, Tier
+from semtel_batch.results import NO_LABELS, conversations_folder, given_labels
+from semtel_batch.rows import ShardRow, ShardState, Submission
+from semtel_batch.shardfiles import remove_files, write_file
+from semtel_batch.store import Store
+from semtel_batch.transport.protocol import Transport
+
+OpenTransport = Callable[[Endpoint, Tier], Transport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """How far a run is, for whoever watches."""
+
+    n_requests_done: int
+    n_requests_total: int  # of the shards cut so far
+    usd: Decimal
+    n_retried: int  # tries beyond the first: 429s, 5xx and lost connections
+    n_batches_waiting: int
+    doing: str
+
+
+Watch = Callable[[Tick], None]
+
+
+class Work:
+    """One plan being executed. Nothing is kept here that the next process could not read from the store."""
+
+    def __init__(self, store: Store, plan: Plan, open_transport: OpenTransport, clock: Clock, watch: Watch) -> None:
+        self.store, self.plan, self.clock = store, plan, clock
+        self.conversations = conversations_folder(store, plan)
+        self.manifests: Path = store.files(plan.id) / "manifests"
+        self.extend_lease: Callable[[], None] = lambda: None
+        self._open, self._watch = open_transport, watch
+        self._transports: dict[tuple[str, Tier], Transport] = {}
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
+
+    def transport(self, row: ShardRow) -> Transport:
+        key = (row.shard.endpoint, row.shard.tier)
+        if key not in self._transports:
+            self._transports[key] = self._open(self.plan.endpoint(row.shard.endpoint), row.shard.tier)
+        return self._transports[key]
+
+    def shards(self, *states: ShardState) -> list[ShardRow]:
+        """The plan's shards in these states, oldest first; all of them if none is named."""
+        return [row for row in self.store.shards(self.plan.id) if not states or row.state in states]
+
+    def submitted(self) -> list[tuple[ShardRow, Submission]]:
+        """The batch shards that a provider has or may have, each with its newest try."""
+        tries = self.store.submissions(self.plan.id)
+        rows = self.shards(ShardState.SUBMITTED)
+        return [(row, tries[row.shard.id][-1]) for row in rows if row.shard.tier is not Tier.REALTIME]
+
+    def compose(self, row: ShardRow) -> None:
+        """Write the lines of a shard, unless they are there."""
+        labels = NO_LABELS
+        if row.shard.stage is Stage.GRADE and not row.shard.path.exists():
+            labels = given_labels(self.store, self.plan, row.shard.leg)
+        write_file(self.plan, row.shard, row.manifest, self.conversations, labels)
+
+    def take_in(self, row: ShardRow, receipt: Receipt) -> None:
+        """Write down a shard's answers, group by group, and end it."""
+        self.compose(row)  # the transport reads from it which answers are owed
+        intake = Intake(self.store, self.plan, row.shard, row.manifest, self.conversations)
+        for group in self.transport(row).answers(row.shard, receipt, intake.done()):
+            intake.take(group, self.clock.now())
+            self.tick(f"{row.shard.stage.value}: {row.shard.key}")
+            self.extend_lease()
+        if intake.n_done < row.shard.n_requests:  # the transport was told to stop
+            raise Incomplete(f"Plan {self.plan.id} was stopped; go on with: semtel-batch collect {self.plan.id}")
+        intake.finish(self.clock.now())
+        self.store.end_shard(row.shard, self.clock.now())
+        remove_files(row.shard)
+
+    def tick(self, doing: str) -> None:
+        parts = self.store.parts(self.plan.id)
+        shards = self.shards()
+        self._watch(
+            Tick(
+                n_requests_done=sum(part.n_requests for part in parts),
+                n_requests_total=sum(row.shard.n_requests for row in shards),
+                usd=sum((part.cost_usd for part in parts), Decimal(0)),
+                n_retried=sum(part.n_tries - part.n_requests for part in parts),
+                n_batches_waiting=sum(
+                    row.state is ShardState.SUBMITTED and row.shard.tier is not Tier.REALTIME for row in shards
+                ),
+                doing=doing,
+            )
+        )

@@ -19,7 +19,7 @@ from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.generations import Ask
 from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.planner.timing import Load, realtime_s
-from semtel_batch.queueing import Decision, Move, Refusal, decide
+from semtel_batch.queueing import Decision, Move, decide, smallest_limit
 from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Tier, Usage
 from semtel_batch.rows import Generation, ShardRow, ShardState
 from semtel_batch.transport.protocol import EnqueuedFull
@@ -106,17 +106,16 @@ class Batching:
 
     def _decide(self, row: ShardRow) -> Decision:
         queue = [r for r, _ in self._work.submitted() if r.shard.endpoint == row.shard.endpoint]
-        tries = self._work.store.submissions(self._work.plan.id).get(row.shard.id, [])
-        refusals = [
-            Refusal(at=t.ended_at or t.intended_at, message=t.error_message or "")
-            for t in tries
-            if t.error_code == NO_ROOM
-        ]
+        tries = [t for group in self._work.store.submissions(self._work.plan.id).values() for t in group]
+        refused = [t for t in tries if t.error_code == NO_ROOM]
+        endpoint = self._endpoint(row)
+        limit = smallest_limit(endpoint.enqueued_tokens, (t.error_message or "" for t in refused))
+        refused_at = [t.ended_at or t.intended_at for t in refused if t.shard_id == row.shard.id]
         return decide(
             row.shard.prompt_tokens,
             [r.shard.prompt_tokens for r in queue],
-            self._endpoint(row).enqueued_tokens,
-            refusals,
+            limit,
+            refused_at,
             self._work.clock.now(),
         )
 

@@ -8,7 +8,7 @@ will be room, and other projects may share the queue.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -29,34 +29,28 @@ class Move(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A time when the provider had no room for a shard, and what it said."""
-
-    at: datetime
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     move: Move
     max_tokens: int = 0  # with SPLIT: what a piece may hold
 
 
 def decide(
-    shard_tokens: int, waiting_tokens: Sequence[int], limit: int | None, refusals: Sequence[Refusal], now: datetime
+    shard_tokens: int, waiting_tokens: Sequence[int], limit: int | None, refused_at: Sequence[datetime], now: datetime
 ) -> Decision:
-    """What to do with a shard of `shard_tokens`, with batches of ours of `waiting_tokens` in the same queue."""
-    limit = _smallest(limit, *(learned_limit(refusal.message) for refusal in refusals))
+    """What to do with a shard of `shard_tokens`, with batches of ours of `waiting_tokens` in the same queue.
+
+    `limit` is the smallest that is known, configured or learned; `refused_at` is when this shard was turned away.
+    """
     if limit is not None and shard_tokens > limit > 0:
         return _split(shard_tokens, limit)
     if waiting_tokens:
         fits = limit is None or sum(waiting_tokens) + shard_tokens <= limit
-        return Decision(move=Move.SEND if fits and not refusals else Move.WAIT)
-    if not refusals:
+        return Decision(move=Move.SEND if fits and not refused_at else Move.WAIT)
+    if not refused_at:
         return Decision(move=Move.SEND)
-    if len(refusals) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS:
+    if len(refused_at) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS:
         return _split(shard_tokens, shard_tokens // 2)
-    return Decision(move=Move.SEND if now >= refusals[-1].at + _pause(len(refusals)) else Move.WAIT)
+    return Decision(move=Move.SEND if now >= refused_at[-1] + _pause(len(refused_at)) else Move.WAIT)
 
 
 def learned_limit(message: str) -> int | None:
@@ -71,10 +65,13 @@ def _pause(n_refusals: int) -> timedelta:
 
 
 def _split(shard_tokens: int, most: int) -> Decision:
-    # Equal pieces: one piece just below the limit would leave a crumb of a batch behind it.
+    # Nearly equal pieces: one just below the limit would leave a crumb of a batch behind it. The tenth on top is for
+    # requests being whole.
     n_pieces = -(-shard_tokens // most)
-    return Decision(move=Move.SPLIT, max_tokens=-(-shard_tokens // n_pieces) + 1)
+    return Decision(move=Move.SPLIT, max_tokens=min(most, shard_tokens * 11 // (n_pieces * 10) + 1))
 
 
-def _smallest(*limits: int | None) -> int | None:
-    return min((limit for limit in limits if limit is not None), default=None)
+def smallest_limit(configured: int | None, messages: Iterable[str]) -> int | None:
+    """The least number of tokens that is known to fit: as configured, or as any refusal named it."""
+    known = [configured, *(learned_limit(message) for message in messages)]
+    return min((limit for limit in known if limit is not None), default=None)

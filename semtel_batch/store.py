@@ -211,13 +211,17 @@ class Store:
         return ShardRow(shard=shard, state=ShardState(r.state), manifest=self.folder / r.manifest)
 
     def split_shard(self, shard: Shard, pieces: Sequence[NewShard], at: datetime) -> None:
-        """Put smaller shards in the place of one of which nothing was executed, in the same generation."""
+        """Put smaller shards in the place of one of which nothing was executed, in the same generation.
+
+        The old one stays, ended and empty: what the provider said of it tells how much fits.
+        """
         generation = Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt)
         with self._transaction() as t:
             for piece in pieces:
                 t.execute(insert(tables.shards).values(**self._shard_values(shard.plan_id, generation, piece, at)))
-            t.execute(tables.submissions.delete().where(tables.submissions.c.shard_id == shard.id))
-            t.execute(tables.shards.delete().where(tables.shards.c.id == shard.id))
+            nothing = {"n_requests": 0, "n_items": 0, "prompt_tokens": 0, "max_completion_tokens": 0}
+            ended = {"state": ShardState.ENDED, "ended_at": at.isoformat()}
+            t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(**nothing, **ended))
 
     def move_shard(self, shard: Shard, tier: Tier) -> None:
         """Let a shard that was not sent be asked in another tier."""

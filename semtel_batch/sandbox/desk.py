@@ -52,12 +52,16 @@ class Desk:
     def __init__(self, settings: Settings, clock: Clock, books: Books, faults: Faults) -> None:
         self.clock, self.books, self.faults = clock, books, faults
         self.counter = Counter()
+        self.forget()
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
-        """Take new settings; the cache and the counts stay."""
+        """Take new settings; the prompt cache stays."""
         self.settings = settings
         self._model: Model = model_for(settings)
+
+    def forget(self) -> None:
+        """Empty the prompt cache."""
         self._cache = PromptCache(self.counter)
 
     def model_named(self, name: str, *, embeds: bool) -> str:

@@ -76,6 +76,7 @@ class Endpoint:
         self.batches.clear()
         self.books.clear()
         self.faults.clear()
+        self.desk.forget()
         self._apply(self.settings)
 
     async def stop(self) -> None:

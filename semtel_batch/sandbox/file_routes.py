@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from semtel_batch.sandbox.batches import lasting
 from semtel_batch.sandbox.endpoint import Endpoint
 from semtel_batch.sandbox.errors import ApiError, bad_request, missing, wrong_type
 from semtel_batch.sandbox.exchange import reply
 from semtel_batch.sandbox.files import THIRTY_DAYS_S, StoredFile
+from semtel_batch.sandbox.multipart import Form, MalformedForm, receive
 
 _PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
-_CHUNK = 1 << 20
 _MAX_FILE_BYTES = 512 << 20
-
-
-@dataclass(slots=True)
-class _Form:
-    """A multipart form as it came in."""
-
-    fields: dict[str, str] = field(default_factory=dict)
-    filename: str | None = None
-    n_bytes: int = 0
 
 
 async def upload(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     if not request.content_type.startswith("multipart/"):
         raise missing("file")
     path = endpoint.files.new_path()
+    keep_bytes = endpoint.settings.max_file_bytes
     try:
-        form = await _received(request, path, endpoint.settings.max_file_bytes)
+        form = await receive(request.content, request.headers["Content-Type"], path, keep_bytes)
         lasts_s = _check_form(endpoint, form, path)
+    except MalformedForm as error:
+        path.unlink(missing_ok=True)
+        raise bad_request(f"Could not parse multipart form: {error}.") from error
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -47,25 +41,7 @@ async def upload(endpoint: Endpoint, request: web.Request) -> web.StreamResponse
     return reply(file.shown())
 
 
-async def _received(request: web.Request, path: Path, keep_bytes: int) -> _Form:
-    """Read the form: all of a file, so that the client hears why it is refused; no more is kept than may be."""
-    form = _Form()
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader):
-            continue
-        if part.name != "file":
-            form.fields[part.name or ""] = await part.text()
-            continue
-        form.filename = part.filename or "upload"
-        with path.open("wb") as out:
-            while chunk := await part.read_chunk(_CHUNK):
-                form.n_bytes += len(chunk)
-                if form.n_bytes <= keep_bytes:
-                    out.write(chunk)
-    return form
-
-
-def _check_form(endpoint: Endpoint, form: _Form, path: Path) -> int | None:
+def _check_form(endpoint: Endpoint, form: Form, path: Path) -> int | None:
     """Raise the API's 400s; the seconds that the file lasts."""
     purpose = form.fields.get("purpose")
     if form.filename is None:
@@ -85,7 +61,7 @@ def _check_form(endpoint: Endpoint, form: _Form, path: Path) -> int | None:
     return _lasting(endpoint, form) or THIRTY_DAYS_S
 
 
-def _lasting(endpoint: Endpoint, form: _Form) -> int | None:
+def _lasting(endpoint: Endpoint, form: Form) -> int | None:
     given: dict[str, Any] = {}
     for name in ("anchor", "seconds"):
         value = form.fields.get(f"expires_after[{name}]", form.fields.get(f"expires_after.{name}"))

@@ -33,11 +33,11 @@ from semtel_batch.transport.replies import ProviderError
 from semtel_batch.transport.results import check_off, is_whole, lines_of
 from semtel_batch.transport.retrying import Retrying
 from semtel_batch.transport.shardfile import custom_ids, request_url
+from semtel_batch.transport.verdicts import Patience
 
 log = logging.getLogger("semtel_batch.transport")
 
 _GROUP_SIZE = 2_000  # answers, written down in one transaction
-_LOOKS_S = (1.0, 5.0)  # after a doubtful create the list is read twice: it may lag behind
 _CUT = ProviderError(code="cut_download")
 # A file just uploaded may be unknown to the next call for a moment. The 400 for that names the file, or nothing.
 _FILE_PARAMS = frozenset({None, "file_id", "input_file_id"})
@@ -53,10 +53,11 @@ class BatchTransport:
         seed: int = 0,
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        patience: Patience | None = None,
     ) -> None:
         self._connection = connection
         self._api = BatchApi(connection)
-        self._retrying = Retrying(connection, seed=seed, sleep=sleep)
+        self._retrying = Retrying(connection, seed=seed, sleep=sleep, patience=patience)
         self._batches = Ledger(self._api.batch_pages, key_of, now)
         self._files = Ledger(self._api.file_pages, name_of, now)
 
@@ -152,7 +153,7 @@ class BatchTransport:
         raise AssertionError("count() does not end")
 
     def _looked_for(self, shard: Shard) -> Object | None:
-        for wait_s in _LOOKS_S:
+        for wait_s in self._retrying.patience.looks_s:
             self._retrying.sleep(wait_s)
             if found := self._found(shard):
                 return found

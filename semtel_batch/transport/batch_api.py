@@ -7,10 +7,9 @@ Objects come back as plain mappings: Azure's break the SDK's types (null counts,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, Omit, OpenAI, omit
@@ -26,6 +25,8 @@ _CONNECT_S = 10.0
 _TRANSFER_S = 600.0  # between two pieces of an upload or a download: the provider reads 200 MB before it answers
 # Azure keeps files for ever and allows 500 of them, unless they expire: then 10,000. 30 days is OpenAI's own default.
 _30_DAYS_S = 30 * 86_400
+
+T = TypeVar("T")
 
 Object = Mapping[str, Any]
 ChatUrl = Literal["/v1/chat/completions"]
@@ -117,27 +118,32 @@ class BatchApi:
 
     def download(self, file_id: str, path: Path) -> None:
         """Write a file's content to `path`, streamed. A connection that ends early is a failed call."""
-        with _told_as_failure(), _opened(path, "wb") as target:
-            content = self._client.files.with_streaming_response.content(file_id, extra_headers=self._headers)
-            with content as response:
+
+        def written() -> None:
+            with self._client.files.with_streaming_response.content(file_id, extra_headers=self._headers) as response:
                 for piece in response.iter_bytes(1 << 18):
                     target.write(piece)
 
+        with _opened(path, "wb") as target:
+            _done(written)
 
-@contextmanager
-def _told_as_failure() -> Iterator[None]:
-    """Turn the SDK's and its HTTP layer's errors into `CallFailed`."""
+
+def _done(call: Callable[[], T]) -> T:
+    """Make a call; the SDK's and its HTTP layer's errors become `CallFailed`.
+
+    It is raised outside the handlers, so that nothing leads back to the SDK's error: its text may quote the key.
+    """
     try:
-        yield
+        return call()
     except APIStatusError as error:
-        raise CallFailed(error.status_code, provider_error(error.body), error.response.headers) from error
+        failure = CallFailed(error.status_code, provider_error(error.body), error.response.headers)
     except (APIConnectionError, httpx2.HTTPError) as error:
-        raise CallFailed(0, ProviderError(code=type(error.__cause__ or error).__name__), {}) from error
+        failure = CallFailed(0, ProviderError(code=type(error.__cause__ or error).__name__), {})
+    raise failure
 
 
 def _read(call: Callable[[], LegacyAPIResponse[Any]]) -> Object:
-    with _told_as_failure():
-        response = call().http_response
+    response = _done(call).http_response
     body = parse(response.content)
     if not isinstance(body, Mapping):
         # A 200 with something else than an object: a gateway's page. Whether the call was carried out is unknown.

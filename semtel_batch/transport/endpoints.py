@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from semtel_batch.errors import BadConfig, KeyMissing
 from semtel_batch.records import Endpoint, EndpointKind, Tier
 from semtel_batch.transport.protocol import Transport
+from semtel_batch.transport.verdicts import Patience
 
 _ORGANISATION = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
@@ -58,18 +59,22 @@ def open_transport(
     *,
     seed: int = 0,
     now: Callable[[], float] = time.time,
+    patience: Patience | None = None,
 ) -> Transport:
-    """Open the way to an endpoint in one tier; `now` is wall-clock time, unix seconds."""
+    """Open the way to an endpoint in one tier; `now` is wall-clock time, unix seconds.
+
+    `patience` says how long trouble is borne; without it, the tier's own.
+    """
     reached = connection(endpoint, environ)
     # Each is imported when it is asked for: the SDK behind the batch tier alone takes most of a second to import.
     if tier is Tier.REALTIME:
         from semtel_batch.transport.realtime import RealtimeTransport
 
-        return RealtimeTransport(endpoint, reached, seed=seed)
+        return RealtimeTransport(endpoint, reached, seed=seed, patience=patience)
     if tier is Tier.BATCH:
         from semtel_batch.transport.batch import BatchTransport
 
-        return BatchTransport(reached, seed=seed, now=now)
+        return BatchTransport(reached, seed=seed, now=now, patience=patience)
     raise BadConfig(
         f"Endpoint '{endpoint.name}' lists tier '{tier}', which can't be used yet; "
         "leave 'realtime' and 'batch' in its tiers in semtel.toml."

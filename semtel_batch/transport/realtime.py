@@ -108,6 +108,8 @@ class RealtimeTransport:
     async def _close_session(self) -> None:
         for workers in self._passes:
             workers.drain(0.0)
+        while not all(workers.ended.is_set() for workers in self._passes):
+            await asyncio.sleep(0.01)
         if self._session is not None:
             await self._session.close()
             self._session = None

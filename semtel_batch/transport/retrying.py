@@ -20,8 +20,6 @@ log = logging.getLogger("semtel_batch.transport")
 
 T = TypeVar("T")
 
-PATIENCE = Patience(n_tries=5, n_rate_limited=5, longest_wait_s=60.0)
-
 
 class Retrying:
     """Waits between the tries of an endpoint's calls, and ends them."""
@@ -32,12 +30,12 @@ class Retrying:
         *,
         seed: int = 0,
         sleep: Callable[[float], None] = time.sleep,
-        patience: Patience = PATIENCE,
+        patience: Patience | None = None,
     ) -> None:
         self.sleep = sleep
+        self.patience = patience or Patience.with_objects()
         self._connection = connection
         self._random = random.Random(seed)
-        self._patience = patience
 
     def made(self, call: Callable[[], T], what: str) -> T | None:
         """Make a call that may be repeated freely; None if the provider has no such thing."""
@@ -67,12 +65,12 @@ class Retrying:
                 "asking again will not help, check the endpoint's settings in semtel.toml."
             ) from failure
         told = retry_after_s(failure.headers, datetime.now(UTC))
-        if self._patience.is_spent(n, n) or (told or 0.0) > self._patience.longest_wait_s:
+        if self.patience.is_spent(n, n) or (told or 0.0) > self.patience.longest_wait_s:
             raise Incomplete(
                 f"Endpoint '{to.endpoint}' did not carry out {what} after {n} tries ({reason}); "
                 "run the same command again later: it goes on where it stopped."
             ) from failure
-        wait_s = self._patience.backoff_s(n, verdict, self._random) if told is None else told
+        wait_s = self.patience.backoff_s(n, verdict, self._random) if told is None else told
         log.info("%s: %s failed (%s), try again in %.1f s", to.endpoint, what, reason, wait_s)
         self.sleep(wait_s)
 

@@ -98,8 +98,9 @@ def user_content(blocks: Sequence[Block]) -> str:
 
 def labels_tokens(classifiers: Sequence[Classifier], encoding: str) -> int:
     """Upper estimate of the tokens that a `<labels>` part adds to a grader's block."""
-    longest = tuple((c.name, max(c.label_names, key=len)) for c in classifiers)
-    return int(count([_labels_part(longest)], encoding)[0])
+    lines = [[f"{c.name}: {label}\n" for label in c.label_names] for c in classifiers]
+    around = count([_labels_part([])], encoding)[0]
+    return int(around + sum(count(of_one, encoding).max() for of_one in lines))
 
 
 def batch_line(custom_id: str, body: bytes) -> bytes:
@@ -112,7 +113,8 @@ def _word(classifiers: tuple[Classifier, ...], stage: Stage, endpoint: Endpoint,
     family = family_of(endpoint.priced_as)
     encoding = endpoint.encoding or family.encoding
     system = _system_message(classifiers, stage, grader)
-    schema = _schema(classifiers, stage) if endpoint.answer_format is AnswerFormat.JSON_SCHEMA else None
+    enforced = endpoint.answer_format is AnswerFormat.JSON_SCHEMA and family.supports_schema
+    schema = _schema(classifiers, stage) if enforced else None
     parameters = _parameters(family, schema, _schema_name(classifiers, stage))
     head = orjson.dumps({"model": endpoint.model, "messages": [{"role": "system", "content": system}]})
     return Prompt(
@@ -220,15 +222,25 @@ def _measure(
     schema: dict[str, Any] | None,
 ) -> PromptSize:
     choices = [JUDGEMENTS if stage is Stage.GRADE else c.label_names for c in classifiers]
-    lengths = [[tokens(f'"{label}"') for label in labels] for labels in choices]
+    lengths = [[tokens(orjson.dumps(label).decode()) for label in labels] for labels in choices]
+    longest = [labels[max(range(len(x)), key=x.__getitem__)] for labels, x in zip(choices, lengths, strict=True)]
     keys = tokens('{"id":10') + sum(tokens(f',"{c.name}":') for c in classifiers) + tokens("},")
+    longest_tokens = keys + sum(max(x) for x in lengths)
+    indented = _indented([c.name for c in classifiers], longest, tokens)
     static = tokens(system) + 2 * family.message_overhead + family.reply_overhead
     return PromptSize(
         static_tokens=static + (tokens(orjson.dumps(schema).decode()) if schema else 0),
         answer_tokens=keys + sum(round(sum(x) / len(x)) for x in lengths),
-        longest_answer_tokens=keys + sum(max(x) for x in lengths),
+        longest_answer_tokens=longest_tokens,
         envelope_tokens=tokens('{"results":[]}'),
-        slack=1.5 if schema else 2.0,
+        slack=max(1.5 if schema else 2.0, 1.05 * indented / longest_tokens),
         reasoning_tokens=family.reasoning_tokens,
         reasoning_reserve=family.reasoning_reserve,
     )
+
+
+def _indented(names: Sequence[str], labels: Sequence[str], tokens: _Counter) -> int:
+    """Tokens of one more entry in an answer that is written with an indent, as models now and then do."""
+    entry = {"id": 10, **dict(zip(names, labels, strict=True))}
+    one, two = (orjson.dumps({"results": [entry] * n}, option=orjson.OPT_INDENT_2).decode() for n in (1, 2))
+    return tokens(two) - tokens(one)

@@ -24,10 +24,10 @@ from semtel_batch import tokens, transcripts
 from semtel_batch.errors import BadData, StoreError
 from semtel_batch.sources import Columns, find_files, records
 
-__all__ = ["Columns", "Ingested", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
+__all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
 
 CHUNK_ROWS = 50_000
-PART_BYTES = 64 * 2**20  # of text: 50,000 long meetings would be gigabytes
+PART_BYTES = 32 * 2**20  # of text: 50,000 long meetings would be gigabytes
 _INDEX = "index.parquet"
 
 
@@ -75,6 +75,11 @@ def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_
 def load_index(folder: Path) -> pl.DataFrame:
     """One line a conversation, as `ingest` wrote it."""
     return _read_kept(folder / _INDEX)
+
+
+def askable(index: pl.DataFrame) -> pl.DataFrame:
+    """The lines of an index that are paid for: each text once, and none that is empty."""
+    return index.filter((pl.col("row") == pl.col("first_row")) & (pl.col("n_bytes") > _empty_bytes()))
 
 
 def load_texts(folder: Path, rows: npt.ArrayLike | pl.Series) -> pl.DataFrame:
@@ -238,15 +243,19 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _empty_bytes() -> int:
+    """The `n_bytes` of a conversation without a word."""
+    return int(_json_bytes(transcripts.blocks(pl.Series([""])).to_list())[0])
+
+
 def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:
     unique = index.filter(pl.col("row") == pl.col("first_row"))
-    empty_block = transcripts.blocks(pl.Series([""])).to_list()
     return Ingested(
         folder=folder,
         encoding=encoding,
         n_conversations=index.height,
         n_unique=unique.height,
-        n_empty=int((index["n_bytes"] == _json_bytes(empty_block)[0]).sum()),
+        n_empty=int((index["n_bytes"] == _empty_bytes()).sum()),
         n_parts=int(index["part"][-1]) + 1,
         lengths=unique["n_tokens"].to_numpy(),
     )

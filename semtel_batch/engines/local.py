@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from semtel_batch import classifiers, strategies
 from semtel_batch.clock import Clock
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
-from semtel_batch.conversations import Columns, Ingested, find_files, ingest, load_index
-from semtel_batch.errors import BadConfig
+from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
+from semtel_batch.errors import BadConfig, BadData
 from semtel_batch.families import family_of
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.optimize import choose
@@ -54,11 +53,12 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
         kept = ingest(wish.source, wish.columns, folder / "conversations", _encoding(endpoints[0]))
+        asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         job = Job(
             plan_id=plan_id,
-            profile=_profile(wish.source, kept),
-            lengths=kept.lengths.astype(np.int64),
+            profile=_profile(wish.source, kept, asked_lengths),
+            lengths=asked_lengths,
             truncated_lengths=lambda limit, keep: _truncated_lengths(kept, limit, keep),
             classifiers=asked,
             grader=classifiers.grader(settings.prompts),
@@ -104,12 +104,19 @@ def _encoding(endpoint: Endpoint) -> str:
     return endpoint.encoding or family_of(endpoint.priced_as).encoding
 
 
-def _profile(source: str, kept: Ingested) -> DataProfile:
-    lengths = kept.lengths
+def _asked_lengths(source: str, kept: Ingested) -> npt.NDArray[np.int64]:
+    """Tokens of what will be paid for, in row order."""
+    lengths = askable(load_index(kept.folder))["n_tokens"].to_numpy().astype(np.int64)
+    if not len(lengths):
+        raise BadData(f"'{source}' holds only empty conversations; there is nothing to classify, check the columns.")
+    return lengths
+
+
+def _profile(source: str, kept: Ingested, lengths: npt.NDArray[np.int64]) -> DataProfile:
     return DataProfile(
         source=source,
         n_conversations=kept.n_conversations,
-        n_unique=kept.n_unique,
+        n_unique=len(lengths),
         encoding=kept.encoding,
         text_tokens=int(lengths.sum(dtype=np.int64)),
         median_tokens=int(np.median(lengths)),
@@ -119,6 +126,6 @@ def _profile(source: str, kept: Ingested) -> DataProfile:
 
 
 def _truncated_lengths(kept: Ingested, limit: int, keep: Keep) -> npt.NDArray[np.int64]:
-    """Exact tokens of the unique conversations' blocks after truncation, in row order."""
-    index = load_index(kept.folder).filter(pl.col("row") == pl.col("first_row"))
+    """Exact tokens of what will be paid for after truncation, in row order."""
+    index = askable(load_index(kept.folder))
     return truncated_lengths(kept.folder, index, limit, keep, kept.encoding).astype(np.int64)

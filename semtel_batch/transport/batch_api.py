@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar, cast
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar, cast
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, Omit, OpenAI, omit
-from openai._legacy_response import LegacyAPIResponse
 
 from semtel_batch.errors import StoreError
 from semtel_batch.records import EndpointKind
@@ -30,6 +29,13 @@ T = TypeVar("T")
 
 Object = Mapping[str, Any]
 ChatUrl = Literal["/v1/chat/completions"]
+
+
+class RawResponse(Protocol):
+    """What the SDK's `with_raw_response` gives, as far as it is used."""
+
+    @property
+    def http_response(self) -> httpx2.Response: ...
 
 
 class CallFailed(Exception):
@@ -142,7 +148,7 @@ def _done(call: Callable[[], T]) -> T:
     raise failure
 
 
-def _read(call: Callable[[], LegacyAPIResponse[Any]]) -> Object:
+def _read(call: Callable[[], RawResponse]) -> Object:
     response = _done(call).http_response
     body = parse(response.content)
     if not isinstance(body, Mapping):
@@ -151,7 +157,7 @@ def _read(call: Callable[[], LegacyAPIResponse[Any]]) -> Object:
     return body
 
 
-def _pages(listing: Callable[[str | Omit], LegacyAPIResponse[Any]]) -> Iterator[list[Object]]:
+def _pages(listing: Callable[[str | Omit], RawResponse]) -> Iterator[list[Object]]:
     after: str | Omit = omit
     while True:
         page = _read(partial(listing, after))

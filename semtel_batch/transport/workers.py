@@ -68,6 +68,7 @@ class Workers:
         finally:
             for task in (flushing, *self._tasks):
                 task.cancel()
+            await asyncio.gather(flushing, *self._tasks, return_exceptions=True)
             self._flush()
             self.groups.put(None)
             self.ended.set()

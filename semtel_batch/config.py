@@ -167,9 +167,20 @@ def _read(path: Path) -> _File:
         raise BadConfig(f"{path} can't be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path} is not valid TOML: {error}.") from error
+    except BadConfig as error:  # of a value that our own functions read, such as a duration
+        raise BadConfig(f"{path}: {error}") from error
     except ValidationError as error:
+        # Never what was written there: it may be a key in the wrong place.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise BadConfig(f"{path}: {_place(first['loc'])}: {first['msg']}.") from error
+        what = _ADVICE.get(str(first["loc"][-1])) or _ADVICE.get(first["type"]) or f"{first['msg']}; correct it"
+        raise BadConfig(f"{path}: {_place(first['loc'])}: {what}.") from error
+
+
+_ADVICE = {
+    "extra_forbidden": "no such key; `semtel-batch init` in an empty folder writes a semtel.toml with all of them",
+    "missing": "it is missing; add it",
+    "api_key_env": "it must be the name of an environment variable that holds the key, never the key itself",
+}
 
 
 def _place(location: tuple[int | str, ...]) -> str:

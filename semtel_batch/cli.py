@@ -105,6 +105,7 @@ def _planning_options(command: Any) -> Any:
             "--strategy", "recipes", multiple=True, metavar="FILE", help="Only this recipe (or name); repeat."
         ),
         click.option("--assume", is_flag=True, help="Take published quality figures as if they were measured here."),
+        click.option("--fresh", is_flag=True, help="Ask anew what earlier runs answered in the same way."),
         click.option(
             "--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column; repeat."
         ),

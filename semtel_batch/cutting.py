@@ -17,7 +17,7 @@ from semtel_batch.compose.pack import pack
 from semtel_batch.compose.prompt import Prompt, labels_tokens
 from semtel_batch.compose.shards import ShardLimits, cut, limits_of
 from semtel_batch.generations import Ask
-from semtel_batch.legs import encoding_of, shortening, wording
+from semtel_batch.legs import encoding_of, is_alone, shortening, way_of_asking, wording
 from semtel_batch.parts import MANIFEST, read_parts, write_part
 from semtel_batch.planner.room import pack_room, slices
 from semtel_batch.plans import Leg, Plan
@@ -49,6 +49,11 @@ class Asking:
         return wording(self.plan, self.leg, self.ask.classifiers, self.generation.stage)
 
     @property
+    def way(self) -> str:
+        strategy = self.leg.strategy
+        return way_of_asking(self.prompt, self.endpoint, strategy, alone=is_alone(self.generation, strategy))
+
+    @property
     def limits(self) -> ShardLimits:
         return limits_of(self.endpoint.kind, self.tier, self.endpoint.enqueued_tokens)
 
@@ -69,13 +74,11 @@ class _Requests:
 
 def cut_shards(asking: Asking, index: pl.DataFrame, first: int, folder: Path) -> list[NewShard]:
     """Pack an ask, cut it into shards, write their manifests; shards are numbered from `first`."""
-    generation = asking.generation
-    key = f"{asking.plan.id}-{generation.leg}{generation.stage.value[0]}{generation.attempt}"
     tokens, n_bytes = _sizes(asking, index)
     positions, counts = _packs(asking, tokens)
     requests = _requests(asking, positions, counts, tokens, n_bytes)
     return [
-        _write_manifest(asking, folder, f"{key}-{number:05d}", requests, run)
+        _write_manifest(asking, folder, f"{_key(asking)}-{number:05d}", requests, run)
         for number, run in enumerate(cut(requests.n_bytes, requests.tokens, asking.limits), start=first)
     ]
 
@@ -92,6 +95,28 @@ def split_shard(
         _write_manifest(asking, manifest.parent, f"{whole.key}p{piece}", requests, run)
         for piece, run in enumerate(cut(requests.n_bytes, requests.tokens, limits), start=1)
     ]
+
+
+def reused_shard(asking: Asking, name: str, n_items: int, folder: Path) -> NewShard:
+    """A shard that asks nothing: it stands for items that an earlier run answered."""
+    key = f"{_key(asking)}-{name}"
+    return NewShard(
+        key=key,
+        classifiers=asking.ask.classifiers,
+        endpoint=asking.leg.endpoint,
+        tier=asking.tier,
+        way=asking.way,
+        manifest=folder / f"{key}.parquet",
+        n_requests=0,
+        n_items=n_items,
+        prompt_tokens=0,
+        max_completion_tokens=0,
+    )
+
+
+def _key(asking: Asking) -> str:
+    generation = asking.generation
+    return f"{asking.plan.id}-{generation.leg}{generation.stage.value[0]}{generation.attempt}"
 
 
 def _requests(asking: Asking, positions: Ints, counts: Ints, tokens: Ints, n_bytes: Ints) -> _Requests:
@@ -119,6 +144,7 @@ def _write_manifest(asking: Asking, folder: Path, key: str, requests: _Requests,
         classifiers=asking.ask.classifiers,
         endpoint=asking.leg.endpoint,
         tier=asking.tier,
+        way=asking.way,
         manifest=manifest,
         n_requests=len(counts),
         n_items=len(rows) * len(asking.ask.classifiers),

@@ -55,14 +55,14 @@ def next_generation(
     stage_labels = labels.filter(pl.col("stage") == last.stage.value)
     again = owed(stage_labels) if last.attempt + 1 < max_attempts else stage_labels.clear()
     if again.height:
-        return _next(leg, last.stage, last.attempt + 1, _grouped(again, leg, 1))
+        return _next(leg, last.stage, last.attempt + 1, grouped(again, leg, 1))
     return _next_stage(leg, last.stage, labels)
 
 
 def once_more(leg: Leg, history: Sequence[Generation], items: pl.DataFrame) -> Next:
     """A generation that asks these items again although their attempts were spent, because the user said so."""
     attempts = [g.attempt for g in history if g.stage is Stage.CLASSIFY]
-    return _next(leg, Stage.CLASSIFY, max(attempts, default=-1) + 1, _grouped(items, leg, 1))
+    return _next(leg, Stage.CLASSIFY, max(attempts, default=-1) + 1, grouped(items, leg, 1))
 
 
 def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
@@ -75,7 +75,7 @@ def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
 def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame) -> Next | None:
     if stage is Stage.CLASSIFY and leg.strategy.grade:
         given = latest(labels).filter(pl.col("outcome") == Outcome.ANSWERED.value)
-        return _next(leg, Stage.GRADE, 0, _grouped(given, leg, leg.strategy.conversations_per_request))
+        return _next(leg, Stage.GRADE, 0, grouped(given, leg, leg.strategy.conversations_per_request))
     if stage is Stage.GRADE:
         return _next(
             leg, Stage.RECLASSIFY, 0, _alone(doubtful(grade(labels.filter(pl.col("stage") == Stage.GRADE.value))), leg)
@@ -88,7 +88,7 @@ def _next(leg: Leg, stage: Stage, attempt: int, asks: Sequence[Ask]) -> Next:
     return Next(generation=generation, asks=tuple(asks))
 
 
-def _grouped(items: pl.DataFrame, leg: Leg, per_request: int) -> list[Ask]:
+def grouped(items: pl.DataFrame, leg: Leg, per_request: int) -> list[Ask]:
     """One ask per set of classifiers that the same conversations need: what is good is not asked again."""
     by_row = items.group_by("row").agg(pl.col("classifier").unique().sort()).sort("row")
     groups = by_row.group_by("classifier", maintain_order=True).agg("row")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +12,11 @@ import polars as pl
 
 from semtel_batch.conversations import load_hashes
 from semtel_batch.labels import Cleaner, read_answer
-from semtel_batch.legs import way_of_asking
+from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
 from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usage
-from semtel_batch.rows import Part
+from semtel_batch.rows import Part, ShardRow
 from semtel_batch.shardfiles import custom_id, request_number
 from semtel_batch.store import Store
 from semtel_batch.transport.verdicts import can_be_asked_again
@@ -26,20 +25,24 @@ _FAILED = (Outcome.REFUSED, Outcome.ERRORED)
 _USAGE = tuple(field.name for field in fields(Usage))
 
 
+Judged = Mapping[tuple[int, str], str]
+
+
 class Intake:
     """Takes the answers of one shard in. What it has registered is never asked again."""
 
-    def __init__(self, store: Store, plan: Plan, shard: Shard, manifest: Path, conversations: Path) -> None:
-        self._store, self._plan, self._shard = store, plan, shard
+    def __init__(self, store: Store, plan: Plan, row: ShardRow, conversations: Path, judged: Judged) -> None:
+        shard = row.shard
+        self._store, self._plan, self._shard, self._way = store, plan, shard, row.way
         self._price = plan.price(shard.endpoint, shard.tier)
-        members = read_parts([manifest], MANIFEST)
+        members = read_parts([row.manifest], MANIFEST)
         self._rows = members["row"].to_numpy()
         self._counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
         self._starts = np.cumsum(self._counts) - self._counts
         self._hashes = load_hashes(conversations, members["row"])
         self._cleaners = {c.name: Cleaner(c) for c in _asked(plan, shard)}
-        ask = way_of_asking(plan, shard).encode()
-        self._asks = {name: plan.classifier(name).version.encode() + b"\0" + ask for name in shard.classifiers}
+        self._versions = {name: plan.classifier(name).version for name in shard.classifiers}
+        self._judged = judged
         self._parts = [part for part in store.parts(plan.id) if part.shard_id == shard.id]
 
     @property
@@ -108,6 +111,10 @@ class Intake:
         columns |= {name: [getattr(a.usage, name) for a in answers] for name in _USAGE}
         return pl.DataFrame(columns, schema=ANSWERS)
 
+    def _fingerprint(self, at: int, classifier: str) -> bytes:
+        judged = self._judged.get((int(self._rows[at]), classifier), "") if self._judged else ""
+        return fingerprint(self._hashes[at], self._versions[classifier], self._way, judged)
+
     def _labels_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
         columns: dict[str, list[object]] = {name: [] for name in LABELS}
         add = [columns[name].append for name in LABELS]
@@ -127,11 +134,16 @@ class Intake:
                     last_word,
                     request,
                     verdict.slot,
-                    hashlib.blake2b(self._hashes[at] + self._asks[verdict.classifier], digest_size=16).digest(),
+                    self._fingerprint(int(at), verdict.classifier),
                 )
                 for append, value in zip(add, values, strict=True):
                     append(value)
         return pl.DataFrame(columns, schema=LABELS)
+
+
+def judged_labels(labels: pl.DataFrame) -> Judged:
+    """The labels that a grader is given to judge, by item. `labels` has row, classifier and label."""
+    return {(row, name): label for row, name, label in labels.select("row", "classifier", "label").iter_rows()}
 
 
 def _reason(answer: Answer, outcome: Outcome) -> str | None:

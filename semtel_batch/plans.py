@@ -115,6 +115,9 @@ class Plan:
     naive_usd: Decimal
     certified: bool
     warnings: tuple[str, ...] = ()
+    fresh: bool = False  # ask anew what earlier runs answered in the same way
+    n_reused_items: int = 0  # items that earlier runs are known to have answered
+    reused_usd: Decimal = Decimal(0)  # what asking them again would cost
     hash: str = ""
 
     def classifier(self, name: str) -> Classifier:

@@ -51,6 +51,7 @@ class NewShard:
     classifiers: tuple[str, ...]
     endpoint: str
     tier: Tier
+    way: str  # of asking: see legs.way_of_asking
     manifest: Path
     n_requests: int
     n_items: int
@@ -62,6 +63,7 @@ class NewShard:
 class ShardRow:
     shard: Shard
     state: ShardState
+    way: str
     manifest: Path
 
 
@@ -110,3 +112,12 @@ class Problem:
     outcome: Outcome
     detail: str | None
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """Items that an earlier run answered: a shard without requests, whose labels are there already."""
+
+    shard: NewShard
+    answers: Path
+    labels: Path

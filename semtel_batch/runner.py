@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
-import orjson
 import polars as pl
 
 from semtel_batch.batching import Batching
 from semtel_batch.clock import Clock
-from semtel_batch.conversations import load_index
-from semtel_batch.cutting import Asking, cut_shards
+from semtel_batch.conversations import askable, load_index
+from semtel_batch.cutting import Asking, cut_shards, reused_shard
 from semtel_batch.errors import Incomplete
-from semtel_batch.generations import Next, Rows, in_order, next_generation, once_more
+from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_generation, once_more
+from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Receipt, Stage, Tier
 from semtel_batch.results import final_labels, read_labels, unanswered
-from semtel_batch.rows import Generation, NewShard, PlanState, ShardState
+from semtel_batch.reuse import find_answered, write_reused
+from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardState
 from semtel_batch.store import Store
-from semtel_batch.transcripts import blocks
 from semtel_batch.work import OpenTransport, Tick, Watch, Work
 
 __all__ = ["OpenTransport", "Runner", "Tick", "Watch"]
@@ -33,7 +34,6 @@ __all__ = ["OpenTransport", "Runner", "Tick", "Watch"]
 _FIRST_POLL_S, _LAST_POLL_S = 1.0, 60.0  # Azure asks for a minute between two looks
 _BUSY_POLL = 1.5
 
-_EMPTY_BLOCK_BYTES = len(orjson.dumps(blocks(pl.Series([""]))[0])) - 2
 _NO_ROWS = np.array([], dtype=np.uint32)
 
 
@@ -130,18 +130,33 @@ class Runner:
 
     def _askable(self) -> Rows:
         """Unique conversations with something to classify; an empty one ends as a named failure, unpaid."""
-        index = load_index(self._work.conversations)
-        worth = index.filter((pl.col("row") == pl.col("first_row")) & (pl.col("n_bytes") > _EMPTY_BLOCK_BYTES))
-        return worth["row"].sort().to_numpy()
+        return askable(load_index(self._work.conversations))["row"].sort().to_numpy()
 
     def _cut_generation(self, leg: Leg, found: Next) -> None:
         index = load_index(self._work.conversations)
         tier = self._tier(leg, found.generation)
         shards: list[NewShard] = []
-        for ask in found.asks:
-            asking = Asking(plan=self._plan, leg=leg, generation=found.generation, ask=ask, tier=tier)
-            shards += cut_shards(asking, index, len(shards), self._work.manifests)
-        self._store.cut(self._plan.id, found.generation, shards, self._clock.now())
+        reused: list[Reused] = []
+        for first in found.asks:
+            asking = Asking(plan=self._plan, leg=leg, generation=found.generation, ask=first, tier=tier)
+            for ask in self._not_answered_before(asking, reused):
+                shards += cut_shards(replace(asking, ask=ask), index, len(shards), self._work.manifests)
+        self._store.cut(self._plan.id, found.generation, shards, self._clock.now(), reused)
+
+    def _not_answered_before(self, asking: Asking, reused: list[Reused]) -> list[Ask]:
+        """What is left of an ask when earlier runs' answers are taken; those are added to `reused`."""
+        generation, ask = asking.generation, asking.ask
+        if self._plan.fresh or generation.attempt > 0:
+            return [ask]
+        judged = judged_labels(self._work.to_judge(generation.stage, generation.leg))
+        classifiers = [self._plan.classifier(name) for name in ask.classifiers]
+        found = find_answered(self._store, asking.way, classifiers, ask.rows, self._work.conversations, judged)
+        if not found.height:
+            return [ask]
+        shard = reused_shard(asking, f"reused{len(reused)}", found.height, self._work.manifests)
+        reused.append(write_reused(found, shard, self._store.files(self._plan.id)))
+        items = pl.DataFrame({"row": ask.rows}).join(pl.DataFrame({"classifier": ask.classifiers}), how="cross")
+        return grouped(items.join(found, on=["row", "classifier"], how="anti"), asking.leg, ask.per_request)
 
     def _tier(self, leg: Leg, generation: Generation) -> Tier:
         """First asks and the grader go where the plan says; what is asked again, where it says for that.

@@ -29,6 +29,7 @@ from semtel_batch.rows import (
     PlanRow,
     PlanState,
     Problem,
+    Reused,
     ShardRow,
     ShardState,
     Submission,
@@ -151,8 +152,18 @@ class Store:
             Generation(leg=r.leg, stage=Stage(r.stage), attempt=r.attempt, ended=r.ended_at is not None) for r in rows
         ]
 
-    def cut(self, plan_id: str, generation: Generation, shards: Sequence[NewShard], at: datetime) -> None:
-        """Record a generation with all its shards, at once: a crash before it leaves nothing to be sent."""
+    def cut(
+        self,
+        plan_id: str,
+        generation: Generation,
+        shards: Sequence[NewShard],
+        at: datetime,
+        reused: Sequence[Reused] = (),
+    ) -> None:
+        """Record a generation with all its shards, at once: a crash before it leaves nothing to be sent.
+
+        `reused` are items of it that an earlier run answered; their labels count from here on.
+        """
         with self._transaction() as t:
             t.execute(
                 insert(tables.legs).values(
@@ -165,6 +176,23 @@ class Store:
             )
             for shard in shards:
                 t.execute(insert(tables.shards).values(**self._shard_values(plan_id, generation, shard, at)))
+            for one in reused:
+                values = self._shard_values(plan_id, generation, one.shard, at)
+                values |= {"state": ShardState.ENDED, "ended_at": at.isoformat()}
+                made = t.execute(insert(tables.shards).values(**values))
+                part = Part(
+                    shard_id=made.lastrowid,
+                    answers=one.answers,
+                    labels=one.labels,
+                    n_requests=0,
+                    n_items=one.shard.n_items,
+                    n_answered=one.shard.n_items,
+                    n_tries=0,
+                    usage=Usage(),
+                    cost_usd=Decimal(0),
+                    written_at=at,
+                )
+                t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
 
     def _shard_values(self, plan_id: str, generation: Generation, shard: NewShard, at: datetime) -> dict[str, Any]:
         return {
@@ -176,6 +204,7 @@ class Store:
             "classifiers": json.dumps(shard.classifiers),
             "endpoint": shard.endpoint,
             "tier": shard.tier,
+            "way": shard.way,
             "state": ShardState.CUT,
             "manifest": self._relative(shard.manifest),
             "n_requests": shard.n_requests,
@@ -208,7 +237,7 @@ class Store:
             prompt_tokens=r.prompt_tokens,
             max_completion_tokens=r.max_completion_tokens,
         )
-        return ShardRow(shard=shard, state=ShardState(r.state), manifest=self.folder / r.manifest)
+        return ShardRow(shard=shard, state=ShardState(r.state), way=r.way, manifest=self.folder / r.manifest)
 
     def split_shard(self, shard: Shard, pieces: Sequence[NewShard], at: datetime) -> None:
         """Put smaller shards in the place of one of which nothing was executed, in the same generation.
@@ -393,6 +422,17 @@ class Store:
             )
             for r in rows
         ]
+
+    def label_parts(self, way: str) -> list[Path]:
+        """The label parts of every plan that hold what was asked in this way."""
+        query = (
+            select(tables.parts.c.labels)
+            .join(tables.shards, tables.shards.c.id == tables.parts.c.shard_id)
+            .where(tables.shards.c.way == way)
+            .order_by(tables.parts.c.id)
+        )
+        with self._transaction() as t:
+            return [self.folder / path for path in t.execute(query).scalars()]
 
     def set_problems(self, plan_id: str, problems: Sequence[Problem]) -> None:
         """Replace a plan's problem items with these."""

@@ -53,6 +53,7 @@ shards = Table(
     _text("classifiers"),
     _text("endpoint"),
     _text("tier"),
+    _text("way"),
     _text("state"),
     _text("manifest"),
     _count("n_requests"),
@@ -62,6 +63,7 @@ shards = Table(
     _text("created_at"),
     _text("ended_at", null=True),
     Index("shards_by_plan", "plan_id", "state"),
+    Index("shards_by_way", "way"),
 )
 
 submissions = Table(

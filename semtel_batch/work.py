@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
+
 from semtel_batch.clock import Clock
 from semtel_batch.errors import Incomplete
-from semtel_batch.intake import Intake
+from semtel_batch.intake import Intake, judged_labels
 from semtel_batch.plans import Plan
 from semtel_batch.records import Endpoint, Receipt, Stage, Tier
 from semtel_batch.results import NO_LABELS, conversations_folder, given_labels
@@ -70,15 +72,20 @@ class Work:
 
     def compose(self, row: ShardRow) -> None:
         """Write the lines of a shard, unless they are there."""
-        labels = NO_LABELS
-        if row.shard.stage is Stage.GRADE and not row.shard.path.exists():
-            labels = given_labels(self.store, self.plan, row.shard.leg)
-        write_file(self.plan, row.shard, row.manifest, self.conversations, labels)
+        if not row.shard.path.exists():
+            write_file(
+                self.plan, row.shard, row.manifest, self.conversations, self.to_judge(row.shard.stage, row.shard.leg)
+            )
+
+    def to_judge(self, stage: Stage, leg: int) -> pl.DataFrame:
+        """The labels that stand in the grader's requests; none in any other stage's."""
+        return given_labels(self.store, self.plan, leg) if stage is Stage.GRADE else NO_LABELS
 
     def take_in(self, row: ShardRow, receipt: Receipt) -> None:
         """Write down a shard's answers, group by group, and end it."""
         self.compose(row)  # the transport reads from it which answers are owed
-        intake = Intake(self.store, self.plan, row.shard, row.manifest, self.conversations)
+        judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
+        intake = Intake(self.store, self.plan, row, self.conversations, judged)
         for group in self.transport(row).answers(row.shard, receipt, intake.done()):
             intake.take(group, self.clock.now())
             self.tick(f"{row.shard.stage.value}: {row.shard.key}")

@@ -40,6 +40,7 @@ def _wish(settings: Settings, options: Mapping[str, Any]) -> Wish:
         ),
         recipes=tuple(options["recipes"]),
         assume=options["assume"],
+        fresh=options["fresh"],
         columns=_columns(settings.columns, options["columns"]),
     )
 

@@ -44,6 +44,7 @@ def _header(plan: Plan) -> list[tuple[str, str]]:
         ("chosen", f"{chosen.strategy.recipe}: {_way(chosen.strategy, len(plan.classifiers))}, on {_where(plan)}"),
         ("cost", f"{money(chosen.usd)} estimated, {money(chosen.usd_high)} at the upper estimate"),
         ("saving", _saving(plan)),
+        *_reused(plan),
         ("ready", f"within {duration(chosen.time_s)} at the upper estimate"),
         ("labels", _promise(plan)),
     ]
@@ -101,6 +102,16 @@ def _saving(plan: Plan) -> str:
     verb = "saves" if saved > 0 else "costs"
     more = "" if saved > 0 else " more"
     return f"{verb} {money(abs(saved))}{more}, {share(abs(float(saved / plan.naive_usd)))}, against {naive}"
+
+
+def _reused(plan: Plan) -> list[tuple[str, str]]:
+    """What earlier runs have paid for already; nothing where they have not."""
+    if not plan.n_reused_items:
+        return []
+    items = several(plan.n_reused_items, "item")
+    return [
+        ("reused", f"{items} answered in earlier runs, {money(plan.reused_usd)} not paid again (--fresh asks anew)")
+    ]
 
 
 def _promise(plan: Plan) -> str:

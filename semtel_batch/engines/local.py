@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -11,19 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from semtel_batch import classifiers, strategies
 from semtel_batch.clock import Clock
+from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
 from semtel_batch.errors import BadConfig, BadData
 from semtel_batch.families import family_of
-from semtel_batch.planner.job import Job
+from semtel_batch.legs import way_of_asking
+from semtel_batch.planner.job import Answered, Job
 from semtel_batch.planner.optimize import choose
 from semtel_batch.plans import DataProfile, Objective, Plan
 from semtel_batch.prices import price_book
-from semtel_batch.records import Endpoint, Keep
+from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
+from semtel_batch.reuse import find_answered
 from semtel_batch.store import Store, plan_folder, store_path
 
 
@@ -36,6 +41,7 @@ class Wish:
     objective: Objective
     recipes: tuple[str, ...] = ()  # empty: all shipped and the project's own
     assume: bool = False
+    fresh: bool = False  # ask anew what earlier runs answered
     columns: Columns
 
 
@@ -71,6 +77,8 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
             named=bool(wish.recipes),
             assume=wish.assume,
             max_attempts=settings.defaults.max_attempts,
+            answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
+            fresh=wish.fresh,
         )
         plan = choose(job)
         with closing(Store(settings.project)) as store:
@@ -129,3 +137,22 @@ def _truncated_lengths(kept: Ingested, limit: int, keep: Keep) -> npt.NDArray[np
     """Exact tokens of what will be paid for after truncation, in row order."""
     index = askable(load_index(kept.folder))
     return truncated_lengths(kept.folder, index, limit, keep, kept.encoding).astype(np.int64)
+
+
+def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | None:
+    """Looks up which conversations earlier runs of the project answered in a given way."""
+    if not store_path(project).exists():
+        return None
+    rows = askable(load_index(kept.folder))["row"].to_numpy()
+
+    @functools.cache
+    def look_up(strategy: Strategy, endpoint: Endpoint, asked: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
+        prompt = word(asked, Stage.CLASSIFY, endpoint, grader)
+        alone = strategy.conversations_per_request == 1
+        way = way_of_asking(prompt, endpoint, strategy, alone=alone)
+        with closing(Store(project)) as store:
+            found = find_answered(store, way, asked, rows, kept.folder, {})
+        complete = found.group_by("row").len().filter(pl.col("len") == len(asked))["row"]
+        return np.isin(rows, complete.to_numpy()) if len(complete) else None
+
+    return look_up

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from semtel_batch.compose.prompt import PromptSize, labels_tokens, measure
 from semtel_batch.families import Family, family_of
@@ -114,7 +115,16 @@ class _Case:
         return family_of(self.endpoint.priced_as)
 
     def groups(self) -> tuple[tuple[Classifier, ...], ...]:
-        return groups(self.job.classifiers, self.strategy.classifiers_per_request)
+        return _groups(self.job, self.strategy)
+
+    def answered(self, group: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
+        """The conversations whose labels earlier runs gave in this very way."""
+        return self.job.answered(self.strategy, self.endpoint, group) if self.job.answered else None
+
+    def to_ask(self, group: tuple[Classifier, ...], stage: Stage) -> Lengths:
+        """What is left to pay for. Grades are priced in full: only the run can tell which of them are known."""
+        known = self.answered(group) if stage is Stage.CLASSIFY else None
+        return self.lengths if known is None else self.lengths[~known]
 
     def size(self, group: tuple[Classifier, ...], stage: Stage) -> PromptSize:
         return measure(group, stage, self.endpoint, self.job.grader)
@@ -127,7 +137,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     stages = (Stage.CLASSIFY, Stage.GRADE) if strategy.grade else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
     retry_tier = _retry_tier(case, main)
-    again = [_again(case, retry_tier, "retry", lengths, RETRIED_SHARE)]
+    again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, RETRIED_SHARE))]
     if strategy.grade:
         # What the grader doubts is asked by the reference strategy: it sees the whole text.
         again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, FLAGGED_SHARE))
@@ -148,6 +158,25 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     )
 
 
+def _of_what_is_asked(case: _Case, shares: tuple[float, float]) -> tuple[float, float]:
+    """Shares of the items that are asked as shares of all items."""
+    n_items = len(case.lengths) * len(case.job.classifiers)
+    asked = 1 - n_answered(case.job, case.strategy, case.endpoint) / max(1, n_items)
+    return shares[0] * asked, shares[1] * asked
+
+
+def n_answered(job: Job, strategy: Strategy, endpoint: Endpoint) -> int:
+    """Items that earlier runs answered in this way."""
+    if job.answered is None:
+        return 0
+    found = [(group, job.answered(strategy, endpoint, group)) for group in _groups(job, strategy)]
+    return sum(int(known.sum()) * len(group) for group, known in found if known is not None)
+
+
+def _groups(job: Job, strategy: Strategy) -> tuple[tuple[Classifier, ...], ...]:
+    return groups(job.classifiers, strategy.classifiers_per_request)
+
+
 def lengths_of(job: Job, strategy: Strategy) -> Lengths:
     """Tokens of each conversation's block as this strategy sends it."""
     if strategy.truncate_to is None:
@@ -163,11 +192,13 @@ def _pass(case: _Case, stage: Stage) -> _Part:
 
 def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> _Part:
     size, n = case.size(group, stage), case.strategy.conversations_per_request
-    extra = _extra_tokens(case, stage, group)
-    n_requests = case.counter(case.lengths, extra, pack_room(size, case.endpoint, n), n)
-    text_tokens = int(case.lengths.sum()) + extra * len(case.lengths)
-    part = _part(case, stage.value, case.strategy.tier, size, _Ask(n_requests, len(case.lengths), text_tokens))
-    return replace(part, surcharge=_surcharge(case, size, extra))
+    extra, lengths = _extra_tokens(case, stage, group), case.to_ask(group, stage)
+    if not len(lengths):
+        return _Part(name=stage.value, tier=case.strategy.tier)
+    n_requests = case.counter(lengths, extra, pack_room(size, case.endpoint, n), n)
+    text_tokens = int(lengths.sum()) + extra * len(lengths)
+    part = _part(case, stage.value, case.strategy.tier, size, _Ask(n_requests, len(lengths), text_tokens))
+    return replace(part, surcharge=_surcharge(case, lengths, size, extra))
 
 
 def _extra_tokens(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> int:
@@ -202,12 +233,12 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
     )
 
 
-def _surcharge(case: _Case, size: PromptSize, extra: int) -> Usage:
+def _surcharge(case: _Case, lengths: Lengths, size: PromptSize, extra: int) -> Usage:
     """What is billed on top for requests over the long-context limit: input once more, output half as much again."""
     limit = case.family.long_context_over
     if limit is None:
         return _NOTHING
-    prompts = case.lengths[case.lengths + extra + size.static_tokens > limit] + extra + size.static_tokens
+    prompts = lengths[lengths + extra + size.static_tokens > limit] + extra + size.static_tokens
     answers = len(prompts) * size.expected_completion_tokens(1)
     return Usage(prompt_tokens=int(prompts.sum()), completion_tokens=math.ceil(answers / 2))
 

@@ -11,10 +11,14 @@ import numpy.typing as npt
 
 from semtel_batch.plans import DataProfile, Objective
 from semtel_batch.prices import PriceBook
-from semtel_batch.records import Classifier, Endpoint, Keep
+from semtel_batch.records import Classifier, Endpoint, Keep, Strategy
 from semtel_batch.strategies import Recipe
 
 Lengths = npt.NDArray[np.int64]
+
+
+Answered = Callable[[Strategy, Endpoint, tuple[Classifier, ...]], "npt.NDArray[np.bool_] | None"]
+"""Which of a job's conversations earlier runs have answered in exactly this way; None where no run asked in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Job:
     named: bool = False  # the user named the recipes, and so takes what they do to labels
     assume: bool = False  # the user takes published evidence for measured
     max_attempts: int = 4
+    answered: Answered | None = None  # None: nothing is known, or everything is to be asked anew
+    fresh: bool = False  # ask anew what earlier runs answered
 
     @property
     def reference(self) -> Endpoint:

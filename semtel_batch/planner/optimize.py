@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.planner.caveats import caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
-from semtel_batch.planner.estimate import Draft, estimate
+from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import RequestCounter
@@ -207,7 +208,18 @@ def _plan(
         naive_usd=_naive(job, endpoint, counter).usd,
         certified=keeps_labels(job, chosen.strategy, endpoint),
         warnings=(*caveats(job, chosen, endpoint), *left_out),
+        fresh=job.fresh,
+        n_reused_items=n_answered(job, chosen.strategy, endpoint),
+        reused_usd=_reused_usd(job, chosen, endpoint, counter),
     )
+
+
+def _reused_usd(job: Job, chosen: Estimate, endpoint: Endpoint, counter: RequestCounter) -> Decimal:
+    """What asking again would cost that earlier runs have answered."""
+    if not n_answered(job, chosen.strategy, endpoint):
+        return Decimal(0)
+    anew = estimate(replace(job, answered=None), job.recipes[0], chosen.strategy, endpoint, counter)
+    return anew.estimate.usd - chosen.usd
 
 
 def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
@@ -238,7 +250,7 @@ def _naive(job: Job, chosen: Endpoint, counter: RequestCounter) -> Estimate:
             break
     tier = Tier.REALTIME if Tier.REALTIME in known else min(known, key=lambda t: _unit_usd(job, endpoint, t))
     naive = Strategy(recipe="naive", tier=tier)
-    return estimate(job, job.recipes[0], naive, endpoint, counter).estimate
+    return estimate(replace(job, answered=None), job.recipes[0], naive, endpoint, counter).estimate
 
 
 def _unit_usd(job: Job, endpoint: Endpoint, tier: Tier) -> tuple[object, ...]:

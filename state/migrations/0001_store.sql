@@ -30,6 +30,7 @@ CREATE TABLE shards (
     classifiers TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     tier TEXT NOT NULL,
+    way TEXT NOT NULL,
     state TEXT NOT NULL,
     manifest TEXT NOT NULL,
     n_requests INTEGER NOT NULL,
@@ -41,6 +42,7 @@ CREATE TABLE shards (
 );
 
 CREATE INDEX shards_by_plan ON shards (plan_id, state);
+CREATE INDEX shards_by_way ON shards (way);
 
 CREATE TABLE submissions (
     id INTEGER NOT NULL PRIMARY KEY,

@@ -84,7 +84,7 @@ def load(path: Path) -> Classifier:
         description=agent.description or "",
         instructions=instructions,
         labels=labels,
-        version=_version(name, instructions, labels),
+        version=version_of(name, instructions, labels),
     )
 
 
@@ -388,7 +388,7 @@ def _key(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _version(name: str, instructions: str, labels: Sequence[Label]) -> str:
+def version_of(name: str, instructions: str, labels: Sequence[Label]) -> str:
     """Hash what reaches the model. Synonyms and descriptions don't, so changing them never pays for answers again."""
     reaches_model = {
         "name": name,

@@ -182,14 +182,14 @@ def _keep(part: pl.DataFrame, first_row: int, number: int, draft: Path, encoding
         pl.int_range(first_row, first_row + part.height, dtype=pl.UInt32, eager=True).alias("row"),
         text_hashes(part["text"]).alias("text_hash"),
         pl.Series("n_tokens", tokens.count(listed, encoding)),
-        pl.Series("n_bytes", _json_bytes(listed)),
+        pl.Series("n_bytes", json_bytes(listed)),
         pl.lit(number, pl.UInt16).alias("part"),
     )
     _write(measured.select("row", "text", "text_hash"), draft / _part_name(number))
     return measured.drop("text")
 
 
-def _json_bytes(texts: list[str]) -> npt.NDArray[np.uint32]:
+def json_bytes(texts: list[str]) -> npt.NDArray[np.uint32]:
     """The length of each text inside a JSON string. Serialising is faster than counting what must be escaped."""
     lengths = np.fromiter((len(orjson.dumps(text)) for text in texts), dtype=np.uint32, count=len(texts))
     return lengths - np.uint32(len('""'))
@@ -245,7 +245,7 @@ def _sync(path: Path) -> None:
 
 def _empty_bytes() -> int:
     """The `n_bytes` of a conversation without a word."""
-    return int(_json_bytes(transcripts.blocks(pl.Series([""])).to_list())[0])
+    return int(json_bytes(transcripts.blocks(pl.Series([""])).to_list())[0])
 
 
 def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:

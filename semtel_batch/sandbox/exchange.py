@@ -54,7 +54,7 @@ def exchange(endpoint: Endpoint, path: str, action: Action) -> Handler:
         label = f"{request.method} {path}"
         try:
             _authorise(endpoint, request)
-            fault = endpoint.faults.for_request(path)
+            fault = endpoint.faults.for_request(request.method, path)
             response = await (
                 action(endpoint, request) if fault is None else _failing(endpoint, request, action, fault)
             )

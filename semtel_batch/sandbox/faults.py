@@ -73,13 +73,14 @@ class Faults:
         self._scripted.clear()
 
     def script(self, path: str, fault: str, times: int) -> None:
-        """The next `times` requests to `path` get `fault`; "batch-line" is the path of a batch's lines."""
+        """The next `times` requests to `path` ("/v1/…" or "POST /v1/…") get `fault`; "batch-line" is a batch's lines."""
         check_fault(fault)
         self._scripted.setdefault(path, deque()).extend([fault] * times)
 
-    def for_request(self, path: str) -> str | None:
+    def for_request(self, method: str, path: str) -> str | None:
         """The HTTP fault that the next request to `path` gets, if any."""
-        return self._next(path, HTTP_FAULTS) or (self._drawn(self._http) if self._http else None)
+        scripted = self._next(f"{method} {path}", HTTP_FAULTS) or self._next(path, HTTP_FAULTS)
+        return scripted or (self._drawn(self._http) if self._http else None)
 
     def for_answer(self, path: str) -> str | None:
         """The answer fault of the next answer on `path`, if any."""

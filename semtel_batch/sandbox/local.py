@@ -44,7 +44,7 @@ class SandboxHandle:
         self._post("/sandbox/settings", changes)
 
     def script(self, path: str, fault: str, times: int = 1) -> None:
-        """The next `times` requests to `path` (as /v1/…, or "batch-line") get this fault."""
+        """The next `times` requests to `path` (as /v1/…, "POST /v1/…" or "batch-line") get this fault."""
         self._post("/sandbox/faults", {"path": path, "fault": fault, "times": times})
 
     def reset(self) -> None:

@@ -26,13 +26,9 @@ def init(options: Mapping[str, Any], folder: Path | None) -> None:
 
 
 def sandbox(options: Mapping[str, Any], port: int, settings: Path | None) -> None:
+    from semtel_batch.sandbox.server import run as serve  # a web server that no other command needs
+
     session = open_session(options)
-    try:
-        from semtel_batch.sandbox.server import run as serve  # the extra `sandbox` may not be installed
-    except ImportError as error:
-        raise BadInput(
-            f"The sandbox needs more packages ({error.name}); run: pip install 'semtel-batch[sandbox]'"
-        ) from error
 
     def announce(base_url: str) -> None:
         if session.console.options.json:
@@ -41,6 +37,10 @@ def sandbox(options: Mapping[str, Any], port: int, settings: Path | None) -> Non
 
     try:
         serve(port, settings, announce)
+    except ImportError as error:
+        raise BadInput(
+            f"The sandbox needs more packages ({error.name}); run: pip install 'semtel-batch[sandbox]'"
+        ) from error
     except OSError as error:
         raise BadInput(
             f"The sandbox can't listen on port {port} ({error.strerror}); choose another with --port."

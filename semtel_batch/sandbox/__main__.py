@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         run(arguments.port, arguments.config, _announce)
-    except (SettingsError, OSError, ValueError) as error:
+    except (SettingsError, ImportError, OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

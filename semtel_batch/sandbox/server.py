@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from semtel_batch.sandbox import batch_routes, file_routes, realtime_routes
+from semtel_batch.sandbox import batch_routes, file_routes, realtime_routes, zero_shot
 from semtel_batch.sandbox.clock import Clock
 from semtel_batch.sandbox.control import control_routes
 from semtel_batch.sandbox.endpoint import Endpoint
@@ -79,9 +79,13 @@ async def serving(settings: Settings, port: int = 0, clock: Clock | None = None)
 def run(port: int, config: Path | None, ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; calls `ready` with the base URL once requests are taken.
 
-    Raises SettingsError for an unusable config and OSError for a port that is taken.
+    Raises SettingsError for an unusable config, OSError for a port that is taken, and ImportError if the package of
+    the model is missing: better now than with the first request.
     """
-    serve(Settings() if config is None else from_toml(config), port, ready)
+    settings = Settings() if config is None else from_toml(config)
+    if settings.model_behind == "zero-shot":
+        zero_shot.embed([""])
+    serve(settings, port, ready)
 
 
 def serve(settings: Settings, port: int, ready: Callable[[str], None]) -> None:

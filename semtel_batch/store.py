@@ -6,7 +6,6 @@ has on the disk.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,11 +16,11 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
-from semtel_batch import plans, tables
+from semtel_batch import mapping, plans, tables
 from semtel_batch.database import connect, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.plans import Plan
-from semtel_batch.records import Outcome, Progress, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.records import Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
     NewShard,
@@ -90,36 +89,24 @@ class Store:
 
     def plan(self, prefix: str | None = None) -> Plan:
         """The plan of this id or unique prefix; the newest one when none is given."""
-        query = select(tables.plans.c.document).order_by(tables.plans.c.created_at.desc())
+        query = select(tables.plans.c.id, tables.plans.c.document).order_by(tables.plans.c.created_at.desc())
         if prefix:
             query = query.where(tables.plans.c.id.startswith(prefix, autoescape=True))
         with self._transaction() as t:
-            found = t.execute(query.limit(2 if prefix else 1)).scalars().all()
+            found = t.execute(query.limit(2 if prefix else 1)).all()
         if not found:
             which = f"No plan begins with {prefix!r}" if prefix else "There is no plan yet"
             raise BadInput(f"{which} in {self.path}; see: semtel-batch status, or make one: semtel-batch plan DATA")
         if len(found) > 1:
             raise BadInput(f"More than one plan begins with {prefix!r}; give more of its id, see: semtel-batch status")
-        plan = plans.from_json(found[0])
-        if plans.content_hash(plan) != plan.hash:
-            raise StoreError(f"Plan {plan.id} was changed after it was frozen; plan again, and restore the store.")
-        return plan
+        return _unchanged(found[0].id, found[0].document)
 
     def plan_rows(self) -> list[PlanRow]:
         c = tables.plans.c
         query = select(c.id, c.created_at, c.state, c.started_at, c.ended_at).order_by(c.created_at.desc())
         with self._transaction() as t:
             rows = t.execute(query).all()
-        return [
-            PlanRow(
-                id=r.id,
-                created_at=datetime.fromisoformat(r.created_at),
-                state=PlanState(r.state),
-                started_at=_when(r.started_at),
-                ended_at=_when(r.ended_at),
-            )
-            for r in rows
-        ]
+        return [mapping.plan_row(row) for row in rows]
 
     def plan_row(self, plan_id: str) -> PlanRow:
         return next(row for row in self.plan_rows() if row.id == plan_id)
@@ -175,9 +162,11 @@ class Store:
                 )
             )
             for shard in shards:
-                t.execute(insert(tables.shards).values(**self._shard_values(plan_id, generation, shard, at)))
+                t.execute(
+                    insert(tables.shards).values(**mapping.shard_values(plan_id, generation, shard, self.folder, at))
+                )
             for one in reused:
-                values = self._shard_values(plan_id, generation, one.shard, at)
+                values = mapping.shard_values(plan_id, generation, one.shard, self.folder, at)
                 values |= {"state": ShardState.ENDED, "ended_at": at.isoformat()}
                 made = t.execute(insert(tables.shards).values(**values))
                 part = Part(
@@ -192,52 +181,13 @@ class Store:
                     cost_usd=Decimal(0),
                     written_at=at,
                 )
-                t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
-
-    def _shard_values(self, plan_id: str, generation: Generation, shard: NewShard, at: datetime) -> dict[str, Any]:
-        return {
-            "key": shard.key,
-            "plan_id": plan_id,
-            "leg": generation.leg,
-            "stage": generation.stage,
-            "attempt": generation.attempt,
-            "classifiers": json.dumps(shard.classifiers),
-            "endpoint": shard.endpoint,
-            "tier": shard.tier,
-            "way": shard.way,
-            "state": ShardState.CUT,
-            "manifest": self._relative(shard.manifest),
-            "n_requests": shard.n_requests,
-            "n_items": shard.n_items,
-            "prompt_tokens": shard.prompt_tokens,
-            "max_completion_tokens": shard.max_completion_tokens,
-            "created_at": at.isoformat(),
-        }
+                t.execute(insert(tables.parts).values(**mapping.part_values(plan_id, part, self.folder)))
 
     def shards(self, plan_id: str) -> list[ShardRow]:
         query = select(tables.shards).where(tables.shards.c.plan_id == plan_id).order_by(tables.shards.c.id)
         with self._transaction() as t:
             rows = t.execute(query).all()
-        return [self._shard_row(r) for r in rows]
-
-    def _shard_row(self, r: Any) -> ShardRow:
-        shard = Shard(
-            id=r.id,
-            key=r.key,
-            plan_id=r.plan_id,
-            leg=r.leg,
-            stage=Stage(r.stage),
-            attempt=r.attempt,
-            classifiers=tuple(json.loads(r.classifiers)),
-            endpoint=r.endpoint,
-            tier=Tier(r.tier),
-            path=self.files(r.plan_id) / "shards" / f"{r.key}.jsonl",
-            n_requests=r.n_requests,
-            n_items=r.n_items,
-            prompt_tokens=r.prompt_tokens,
-            max_completion_tokens=r.max_completion_tokens,
-        )
-        return ShardRow(shard=shard, state=ShardState(r.state), way=r.way, manifest=self.folder / r.manifest)
+        return [mapping.shard_row(r, self.folder) for r in rows]
 
     def split_shard(self, shard: Shard, pieces: Sequence[NewShard], at: datetime) -> None:
         """Put smaller shards in the place of one of which nothing was executed, in the same generation.
@@ -247,7 +197,11 @@ class Store:
         generation = Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt)
         with self._transaction() as t:
             for piece in pieces:
-                t.execute(insert(tables.shards).values(**self._shard_values(shard.plan_id, generation, piece, at)))
+                t.execute(
+                    insert(tables.shards).values(
+                        **mapping.shard_values(shard.plan_id, generation, piece, self.folder, at)
+                    )
+                )
             nothing = {"n_requests": 0, "n_items": 0, "prompt_tokens": 0, "max_completion_tokens": 0}
             ended = {"state": ShardState.ENDED, "ended_at": at.isoformat()}
             t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(**nothing, **ended))
@@ -359,7 +313,7 @@ class Store:
             rows = t.execute(query).all()
         found: dict[int, list[Submission]] = {}
         for row in rows:
-            found.setdefault(row.shard_id, []).append(_submission(row))
+            found.setdefault(row.shard_id, []).append(mapping.submission(row))
         return found
 
     # -- parts and problems ------------------------------------------------------------------------------------
@@ -367,7 +321,7 @@ class Store:
     def add_part(self, plan_id: str, part: Part) -> None:
         """Register a part that is already on the disk; from here on its answers are never asked again."""
         with self._transaction() as t:
-            t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
+            t.execute(insert(tables.parts).values(**mapping.part_values(plan_id, part, self.folder)))
 
     def replace_parts(self, plan_id: str, part: Part) -> list[Path]:
         """Put one merged part in the place of a shard's parts; returns the files that may now be deleted."""
@@ -375,53 +329,14 @@ class Store:
         with self._transaction() as t:
             old = t.execute(select(tables.parts.c.answers, tables.parts.c.labels).where(where)).all()
             t.execute(tables.parts.delete().where(where))
-            t.execute(insert(tables.parts).values(**self._part_values(plan_id, part)))
+            t.execute(insert(tables.parts).values(**mapping.part_values(plan_id, part, self.folder)))
         return [self.folder / path for row in old for path in row]
-
-    def _part_values(self, plan_id: str, part: Part) -> dict[str, Any]:
-        return {
-            "plan_id": plan_id,
-            "shard_id": part.shard_id,
-            "answers": self._relative(part.answers),
-            "labels": self._relative(part.labels),
-            "n_requests": part.n_requests,
-            "n_items": part.n_items,
-            "n_answered": part.n_answered,
-            "n_tries": part.n_tries,
-            "prompt_tokens": part.usage.prompt_tokens,
-            "cached_tokens": part.usage.cached_tokens,
-            "cache_write_tokens": part.usage.cache_write_tokens,
-            "completion_tokens": part.usage.completion_tokens,
-            "reasoning_tokens": part.usage.reasoning_tokens,
-            "cost_usd": str(part.cost_usd),
-            "written_at": part.written_at.isoformat(),
-        }
 
     def parts(self, plan_id: str) -> list[Part]:
         query = select(tables.parts).where(tables.parts.c.plan_id == plan_id).order_by(tables.parts.c.id)
         with self._transaction() as t:
             rows = t.execute(query).all()
-        return [
-            Part(
-                shard_id=r.shard_id,
-                answers=self.folder / r.answers,
-                labels=self.folder / r.labels,
-                n_requests=r.n_requests,
-                n_items=r.n_items,
-                n_answered=r.n_answered,
-                n_tries=r.n_tries,
-                usage=Usage(
-                    prompt_tokens=r.prompt_tokens,
-                    cached_tokens=r.cached_tokens,
-                    cache_write_tokens=r.cache_write_tokens,
-                    completion_tokens=r.completion_tokens,
-                    reasoning_tokens=r.reasoning_tokens,
-                ),
-                cost_usd=Decimal(r.cost_usd),
-                written_at=datetime.fromisoformat(r.written_at),
-            )
-            for r in rows
-        ]
+        return [mapping.part(row, self.folder) for row in rows]
 
     def label_parts(self, way: str) -> list[Path]:
         """The label parts of every plan that hold what was asked in this way."""
@@ -458,12 +373,7 @@ class Store:
         query = select(tables.problems).where(tables.problems.c.plan_id == plan_id)
         with self._transaction() as t:
             rows = t.execute(query).all()
-        return [
-            Problem(
-                row=r.row, classifier=r.classifier, outcome=Outcome(r.outcome), detail=r.detail, attempts=r.attempts
-            )
-            for r in rows
-        ]
+        return [mapping.problem(row) for row in rows]
 
     # -- leases ------------------------------------------------------------------------------------------------
 
@@ -486,35 +396,22 @@ class Store:
         with self._transaction() as t:
             t.execute(tables.leases.delete().where(c.name == name, c.holder == holder))
 
-    def _relative(self, path: Path) -> str:
-        """Paths are kept relative to state/, so that a project can be moved."""
-        return str(path.relative_to(self.folder))
-
 
 def _last_submission(t: Connection, shard_id: int) -> Submission | None:
     c = tables.submissions.c
     row = t.execute(select(tables.submissions).where(c.shard_id == shard_id).order_by(c.number.desc()).limit(1)).first()
-    return _submission(row) if row is not None else None
+    return mapping.submission(row) if row is not None else None
 
 
-def _submission(row: Any) -> Submission:
-    return Submission(
-        shard_id=row.shard_id,
-        number=row.number,
-        state=row.state,
-        receipt=Receipt(input_file_id=row.input_file_id, batch_id=row.batch_id),
-        status=row.status,
-        n_completed=row.n_completed,
-        n_failed=row.n_failed,
-        n_total=row.n_total,
-        error_code=row.error_code,
-        error_message=row.error_message,
-        intended_at=datetime.fromisoformat(row.intended_at),
-        ended_at=_when(row.ended_at),
-        submitted_at=_when(row.submitted_at),
-        polled_at=_when(row.polled_at),
-    )
-
-
-def _when(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _unchanged(plan_id: str, document: str) -> Plan:
+    """A plan as it was frozen: its hash tells."""
+    try:
+        plan = plans.from_json(document)
+        sound = plans.content_hash(plan) == plan.hash
+    except ValueError:
+        sound = False
+    if not sound:
+        raise StoreError(
+            f"Plan {plan_id} was changed after it was frozen; restore state/ from a backup, or plan again."
+        )
+    return plan

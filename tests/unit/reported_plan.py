@@ -164,6 +164,7 @@ class Execution:
             classifiers=("topic", "expertise"),
             endpoint="openai",
             tier=tier,
+            way="a-way",
             manifest=manifest,
             n_requests=n_requests,
             n_items=n_items,

@@ -35,6 +35,7 @@ FLOORS = {
     "salvage": 0,
     "transcripts": 0,
     "tables": 0,
+    "queueing": 0,
     # one source, one format, one count each
     "sources": 1,
     "tokens": 1,
@@ -42,6 +43,7 @@ FLOORS = {
     "tabular": 1,
     "project": 1,
     "migrate": 1,
+    "mapping": 1,
     "prices": 1,
     "classifiers": 1,
     "strategies": 1,
@@ -60,20 +62,26 @@ FLOORS = {
     "lease": 4,
     "status": 4,
     "throughput": 4,
+    "legs": 4,
     "generations": 5,
     "report": 5,
     "studies": 5,
-    "engines": 5,
     "checkup": 5,
     # the run
+    "cutting": 6,
     "shardfiles": 6,
     "intake": 7,
-    "runner": 8,
+    "reuse": 8,
+    "work": 8,
+    "batching": 9,
+    "engines": 9,
+    "audit": 9,
+    "runner": 10,
     # the user
-    "console": 9,
-    "commands": 10,
-    "cli": 11,
-    "__main__": 12,
+    "console": 11,
+    "commands": 12,
+    "cli": 13,
+    "__main__": 14,
     # beside: a counterpart, not a mirror
     "sandbox": 0,
 }
@@ -84,7 +92,7 @@ SAME_FLOOR = {
 }
 
 LATE = {
-    ("commands.around", "semtel_batch.sandbox.server"): "the extra `sandbox` may not be installed",
+    ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",
     ("console.terminal", "semtel_batch.console.bars"): "live bars are for terminals only, and slow to import",
     ("sandbox.zero_shot", "wordllama"): "the scripted model does without it",

@@ -73,7 +73,7 @@ class Faults:
         self._scripted.clear()
 
     def script(self, path: str, fault: str, times: int) -> None:
-        """The next `times` requests to `path` ("/v1/…" or "POST /v1/…") get `fault`; "batch-line" is a batch's lines."""
+        """The next `times` requests to `path` ("/v1/…", "POST /v1/…"; "batch-line": of a batch) get `fault`."""
         check_fault(fault)
         self._scripted.setdefault(path, deque()).extend([fault] * times)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from semtel_batch import __version__
-from semtel_batch.errors import Exit, SemtelError
+from semtel_batch.errors import Exit, Incomplete, SemtelError
 
 
 def _commands(kind: str) -> ModuleType:
@@ -46,7 +46,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except SemtelError as error:
-            click.echo(f"error: {_one_line(str(error))}", err=True)
+            # Work that is still owed is no error: a script that polls should not be alarmed.
+            word = "incomplete" if isinstance(error, Incomplete) else "error"
+            click.echo(f"{word}: {_one_line(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("stopped; nothing is lost: run the same command again to go on.", err=True)
@@ -163,10 +165,14 @@ def run(options: dict[str, Any], /, yes: bool, output: Path | None, **wish: Any)
 
 @main.command()
 @_plan_argument
+@click.option("--verify", is_flag=True, help="Derive every fingerprint and count again; name every mismatch.")
 @click.pass_obj
-def status(options: dict[str, Any], plan: str | None) -> None:
+def status(options: dict[str, Any], plan: str | None, verify: bool) -> None:
     """All plans, or the shards and batches of one."""
-    _commands("looking").status(options, plan)
+    if verify:
+        _commands("verifying").verify(options, plan)
+    else:
+        _commands("looking").status(options, plan)
 
 
 @main.command()

@@ -120,7 +120,7 @@ def _promise(plan: Plan) -> str:
         return f"not changed against the naive way's, {quality.basis}"
     if plan.certified:
         return f"certified: {_change_in_words(quality)}, {quality.basis}"
-    return f"UNCERTIFIED: {_change_in_words(quality)}; {quality.basis}. Measure it: semtel-batch calibrate DATA"
+    return f"UNCERTIFIED: {_change_in_words(quality)}; {quality.basis}"
 
 
 def _change_in_words(quality: Quality) -> str:

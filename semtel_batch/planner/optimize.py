@@ -78,13 +78,16 @@ def price_all(job: Job, counter: RequestCounter) -> Drafts:
 
 def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
     """The distinct strategies that an endpoint can be asked for."""
-    points = {
-        _plain(job, strategy): recipe
-        for recipe in job.recipes
-        for strategy in recipe.strategies()
-        if strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
-    }
-    return [(recipe, strategy) for strategy, recipe in points.items()]
+    points: dict[Strategy, tuple[Recipe, Strategy]] = {}
+    for recipe in job.recipes:
+        for strategy in recipe.strategies():
+            if strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as):
+                plain = _plain(job, strategy)
+                same = replace(plain, recipe="")
+                # Of two recipes that come to the same requests, the one that says so keeps its name.
+                if same not in points or plain == strategy:
+                    points[same] = (recipe, plain)
+    return list(points.values())
 
 
 def _plain(job: Job, strategy: Strategy) -> Strategy:

@@ -18,7 +18,7 @@ from semtel_batch.prices import price_of, shutdown_problem
 from semtel_batch.records import Endpoint, Tier
 from semtel_batch.resources import shipped
 from semtel_batch.store import Store, store_path
-from semtel_batch.transport.endpoints import connection
+from semtel_batch.transport.connection import connection
 from semtel_batch.transport.model_list import look_up_models
 
 _SOON = timedelta(days=30)

@@ -27,7 +27,7 @@ from semtel_batch.transport.batch_objects import (
     rest_outcome,
     result_files,
 )
-from semtel_batch.transport.endpoints import Connection
+from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.protocol import EnqueuedFull, Note
 from semtel_batch.transport.replies import ProviderError
 from semtel_batch.transport.results import check_off, is_whole, lines_of

@@ -17,7 +17,7 @@ from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, Omit,
 from semtel_batch.errors import StoreError
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.batch_objects import KEY
-from semtel_batch.transport.endpoints import Connection
+from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.replies import ProviderError, parse, provider_error
 
 _CONNECT_S = 10.0

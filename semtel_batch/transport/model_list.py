@@ -7,7 +7,7 @@ from contextlib import closing
 
 from semtel_batch.errors import EndpointError
 from semtel_batch.records import Endpoint, EndpointKind
-from semtel_batch.transport.endpoints import Connection, connection
+from semtel_batch.transport.connection import Connection, connection
 from semtel_batch.transport.verdicts import judge, stopping_error, stops
 
 

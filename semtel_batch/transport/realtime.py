@@ -21,7 +21,7 @@ import aiohttp
 
 from semtel_batch.errors import Incomplete
 from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Progress, Receipt, Shard
-from semtel_batch.transport.endpoints import Connection
+from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.headers import Allowances, read_allowances, reset_wait_s, retry_after_s
 from semtel_batch.transport.limit import Fixed, Sample
 from semtel_batch.transport.limiter import Admission, Budget, Slots, need_tokens

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.transport.batch_api import CallFailed
-from semtel_batch.transport.endpoints import Connection
+from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.headers import retry_after_s
 from semtel_batch.transport.verdicts import Patience, Verdict, judge, stopping_error, stops
 

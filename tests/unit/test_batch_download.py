@@ -14,7 +14,7 @@ import pytest
 from semtel_batch.errors import Incomplete
 from semtel_batch.records import Endpoint, EndpointKind, Outcome, Receipt, Shard, Stage, Tier
 from semtel_batch.transport.batch import BatchTransport
-from semtel_batch.transport.endpoints import connection
+from semtel_batch.transport.connection import connection
 from semtel_batch.transport.verdicts import Patience
 
 QUICK = Patience(n_tries=3, base_s=0.0)

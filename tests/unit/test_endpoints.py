@@ -9,7 +9,8 @@ import pytest
 
 from semtel_batch.errors import BadConfig, KeyMissing
 from semtel_batch.records import Endpoint, EndpointKind, Tier
-from semtel_batch.transport.endpoints import Connection, connection, open_transport
+from semtel_batch.transport.connection import Connection, connection
+from semtel_batch.transport.endpoints import open_transport
 
 SECRET = "sk-very-secret"
 ENVIRON = {"MY_KEY": SECRET, "OPENAI_ORG_ID": "org-1"}

@@ -217,7 +217,7 @@ class TestByHand:
         assert any("less than an hour" in warning for warning in late.warnings)
         early = choose(job(recipes=["batch"], endpoints=(ROUND,), objective=Objective(deadline_s=48 * HOUR)))
         assert early.retry_tier is Tier.BATCH
-        assert {price.tier for _, price in early.prices} == {Tier.BATCH, Tier.REALTIME}  # what no batch answers in time is asked there
+        assert {price.tier for _, price in early.prices} == {Tier.BATCH, Tier.REALTIME}
 
     def test_where_there_is_no_realtime_retries_wait_for_the_next_window(self) -> None:
         only_batch = replace(ROUND, tiers=(Tier.BATCH,))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +65,30 @@ def connect(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """What an audit needs of a database beside its records: rows as they are, not as they should be."""
+
+    damage: tuple[str, ...]  # what SQLite itself finds wrong
+    documents: tuple[tuple[str, str, str], ...]  # id, hash and document of each plan, oldest first
+    leases: tuple[tuple[str, str, str], ...]  # name, holder, until
+
+
+def look_into(path: Path) -> Raw:
+    """Read a database without changing anything in it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            checked = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            strays = [
+                f"row {row} of {table} belongs to no row of {parent}"
+                for table, row, parent, _ in database.execute("PRAGMA foreign_key_check")
+            ]
+            return Raw(
+                damage=(*checked, *strays),
+                documents=tuple(database.execute("SELECT id, hash, document FROM plans ORDER BY created_at")),
+                leases=tuple(database.execute("SELECT name, holder, until FROM leases ORDER BY name")),
+            )
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} can't be read ({error}); restore it from a backup, it was left as it is.") from error

@@ -21,6 +21,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from semtel_batch import plans, report, status
+from semtel_batch.console.audit_view import audit_as_json, view_audit
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
 from semtel_batch.console.plan_view import view_alternatives, view_plan
@@ -31,6 +32,7 @@ from semtel_batch.console.status_view import view_status
 from semtel_batch.plans import Alternative, Plan
 
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
+    from semtel_batch.audit.project import Audit
     from semtel_batch.checkup import Finding
     from semtel_batch.studies.evaluate import Evaluation
 
@@ -99,6 +101,13 @@ class Console:
             self.show_json([status.as_json(one) for one in found])
         else:
             self._show(view_status(found, self._page, detail=detail))
+
+    def show_audit(self, found: Audit) -> None:
+        """Show what an audit looked at and every mismatch."""
+        if self.options.json:
+            self.show_json(audit_as_json(found))
+        else:
+            self._show(view_audit(found, self._page))
 
     def show_evaluation(self, found: Sequence[Evaluation]) -> None:
         if self.options.json:

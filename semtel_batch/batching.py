@@ -30,6 +30,7 @@ log = logging.getLogger("semtel_batch.batching")
 NO_ROOM = "token_limit_exceeded"
 """The provider's code for a full queue: nothing was executed, nothing billed, and it can be sent again."""
 
+_CANCELLING = "cancelling"  # the provider's word
 _CANCEL_MARGIN = timedelta(minutes=15)  # a provider takes up to ten minutes to cancel a batch
 
 
@@ -71,7 +72,7 @@ class Batching:
 
         Batches are cancelled: what they answered is kept, the rest is asked again (planning facts, A.6).
         """
-        waiting = [(row, s) for row, s in self._work.submitted() if s.status != "cancelling"]
+        waiting = [(r, s) for r, s in self._work.submitted() if s.receipt.batch_id and s.status != _CANCELLING]
         unsent = [row for row in self._work.shards(ShardState.CUT) if row.shard.tier is not Tier.REALTIME]
         rows = [row for row, _ in waiting] + unsent
         if not rows or not self.is_late(started_at, rows) or not self._can_switch(rows):
@@ -79,6 +80,13 @@ class Batching:
         log.warning("the deadline is near: %d batches that have not ended are moved to realtime", len(rows))
         for row, submission in waiting:
             self._work.transport(row).cancel(row.shard, submission.receipt)
+            told = Progress(
+                state=BatchState.WAITING,
+                status=_CANCELLING,
+                n_completed=submission.n_completed,
+                n_failed=submission.n_failed,
+            )
+            self._work.store.observe(row.shard, told, self._work.clock.now())  # so that it is told once
         for row in unsent:
             row.shard.path.unlink(missing_ok=True)
             self._work.store.move_shard(row.shard, Tier.REALTIME)
@@ -117,6 +125,7 @@ class Batching:
             limit,
             refused_at,
             self._work.clock.now(),
+            can_split=row.shard.n_requests > 1,
         )
 
     def _split(self, row: ShardRow, max_tokens: int) -> None:

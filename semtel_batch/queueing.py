@@ -35,20 +35,27 @@ class Decision:
 
 
 def decide(
-    shard_tokens: int, waiting_tokens: Sequence[int], limit: int | None, refused_at: Sequence[datetime], now: datetime
+    shard_tokens: int,
+    waiting_tokens: Sequence[int],
+    limit: int | None,
+    refused_at: Sequence[datetime],
+    now: datetime,
+    *,
+    can_split: bool = True,
 ) -> Decision:
     """What to do with a shard of `shard_tokens`, with batches of ours of `waiting_tokens` in the same queue.
 
-    `limit` is the smallest that is known, configured or learned; `refused_at` is when this shard was turned away.
+    `limit` is the smallest that is known, configured or learned; `refused_at` is when this shard was turned away. A
+    shard of one request can't be cut: it goes out when nothing else of ours is in the queue.
     """
-    if limit is not None and shard_tokens > limit > 0:
+    if limit is not None and shard_tokens > limit > 0 and can_split:
         return _split(shard_tokens, limit)
     if waiting_tokens:
         fits = limit is None or sum(waiting_tokens) + shard_tokens <= limit
         return Decision(move=Move.SEND if fits and not refused_at else Move.WAIT)
     if not refused_at:
         return Decision(move=Move.SEND)
-    if len(refused_at) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS:
+    if len(refused_at) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS and can_split:
         return _split(shard_tokens, shard_tokens // 2)
     return Decision(move=Move.SEND if now >= refused_at[-1] + _pause(len(refused_at)) else Move.WAIT)
 

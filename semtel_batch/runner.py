@@ -87,9 +87,11 @@ class Runner:
 
     def retry(self) -> int:
         """Ask every item that ended without a label once more, alone; returns how many. `collect` does the rest."""
-        with self._working(PlanState.RUNNING):
+        with self._working(None):
             items = final_labels(self._store, self._plan).filter(pl.col("label").is_null())
             items = items.filter(pl.col("row").is_in(self._askable()))
+            if items.height:
+                self._store.start_plan(self._plan.id, self._clock.now())
             history = self._store.generations(self._plan.id)
             for leg in self._plan.legs:
                 mine = items.filter(pl.col("classifier").is_in(leg.classifiers))
@@ -184,8 +186,8 @@ class Runner:
     # -- the end -----------------------------------------------------------------------------------------------
 
     def _finished(self, cancelled: bool = False) -> bool:
-        if cancelled:
-            return not self._work.submitted()
+        if cancelled:  # an intent without a batch is nothing to wait for
+            return not any(submission.receipt.batch_id for _, submission in self._work.submitted())
         pending = any(self._next(leg) is not None for leg in self._plan.legs)
         return not pending and all(row.state is ShardState.ENDED for row in self._work.shards())
 

@@ -61,6 +61,11 @@ def tokens(n: float) -> str:
     return f"{n:,.0f}"
 
 
+def rough(n: float) -> str:
+    """A count to three figures, for tables whose exact figures stand elsewhere: 9,870; 177 k; 1.2 M."""
+    return f"{n / 1e3:,.0f} k" if 1e4 <= n < 1e6 else tokens(n)
+
+
 def several(n: int, noun: str, plural: str = "") -> str:
     """A count with its noun: 1 label, 24 labels."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Column
 from rich.text import Text
 
-from semtel_batch.console.figures import brief, count, duration, money, safe, several, share, tokens
+from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 from semtel_batch.plans import Alternative, DataProfile, Estimate, Objective, Plan, Quality
 from semtel_batch.records import Strategy, Tier, Usage
@@ -16,8 +16,8 @@ from semtel_batch.records import Strategy, Tier, Usage
 _SHOWN = 12
 _CHOSEN = "chosen"
 _LEGEND = (
-    "n×m: conversations × classifiers in one request. changed: labels that may differ from the naive way's; "
-    "~ assumed, not measured; 0 by construction; ref. the naive way."
+    "n×m: conversations × classifiers in one request; ≤512: each cut to 512 tokens. changed: labels that may "
+    "differ from the naive way's; ~ assumed, not measured; 0 by construction; ref. the naive way."
 )
 _BEST = 6  # of the shown ones, the cheapest that could have been chosen
 
@@ -196,7 +196,7 @@ def _columns(page: Page, *, with_endpoint: bool) -> list[Column]:
     columns = [left(""), left("recipe", wrap=True)]
     columns += [left("endpoint", wrap=True)] if with_endpoint else []
     columns += [left("tier"), left("n×m"), right("requests")]
-    columns += [] if page.narrow else [right("tokens in"), right("out")]
+    columns += [] if page.narrow else [right("tok in"), right("out")]
     columns += [right("cost"), right("high")] if page.roomy else [right("cost")]
     columns += [right("time"), right("changed")]
     return [*columns, left("why not", wrap=page.wide)]
@@ -208,7 +208,7 @@ def _row(alternative: Alternative, verdict: str, page: Page, *, with_endpoint: b
     cells = [">" if is_chosen else "", strategy.recipe]
     cells += [estimate.endpoint] if with_endpoint else []
     cells += [strategy.tier.value, _shape(strategy), tokens(estimate.n_requests)]
-    cells += [] if page.narrow else [tokens(usage.prompt_tokens), tokens(usage.completion_tokens)]
+    cells += [] if page.narrow else [rough(usage.prompt_tokens), rough(usage.completion_tokens)]
     cells += [money(estimate.usd), money(estimate.usd_high)] if page.roomy else [money(estimate.usd)]
     cells += [brief(estimate.time_s), _changed(estimate), verdict]
     style = "bold green" if is_chosen else "" if alternative.feasible else "dim"
@@ -220,7 +220,7 @@ def _shape(strategy: Strategy) -> str:
     m = count(strategy.classifiers_per_request) if strategy.classifiers_per_request else "all"
     parts = [f"{strategy.conversations_per_request}×{m}"]
     if strategy.truncate_to is not None:
-        parts.append(f"cut {strategy.truncate_to}")
+        parts.append(f"≤{strategy.truncate_to}")
     if strategy.compress_rate is not None:
         parts.append(f"kept {share(strategy.compress_rate)}")
     return " ".join(parts)
@@ -231,7 +231,7 @@ def _changed(estimate: Estimate) -> str:
         return "ref."
     if not estimate.quality.label_change:
         return "0"
-    return f"{'~' if estimate.quality.assumed else ''}{share(estimate.quality.label_change)}"
+    return f"{'~' if estimate.quality.assumed else ''}{estimate.quality.label_change:.0%}".replace("%", " %")
 
 
 # -- cost ------------------------------------------------------------------------------------------------------

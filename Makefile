@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,15 +20,18 @@ demo: $(READY)  ## plan, submit, collect and report the example conversations ag
 test: $(READY)  ## unit, conformance and acceptance tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(READY)  ## formatting, lint, types, import floors
+check: $(READY)  ## formatting, lint, types, import floors, shape
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit/test_floors.py
+	$(BIN)/python -m pytest -q tests/unit/test_floors.py tests/unit/test_shape.py
+
+docs: $(READY)  ## run what the documents show and write what was printed
+	$(BIN)/python docs/generate.py
 
 format: $(READY)  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## forget the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist demo

@@ -60,7 +60,7 @@ def test_readme_says_what_each_exit_code_means() -> None:
 def _commands(text: str) -> Iterator[str]:
     """Every command of ours that a document shows: after a prompt, or in a code span."""
     yield from re.findall(r"^\$ (?:\S*/)?semtel-batch (.+)$", text, re.MULTILINE)
-    yield from re.findall(r"`(?:\S*/)?semtel-batch ([^`\n]+)`", text)
+    yield from re.findall(r"`(?:\S*/)?semtel-batch\s([^`\n]+(?:\n[^`\n]+)?)`", text)
 
 
 SHOWN = sorted({command for path in DOCUMENTS for command in _commands(path.read_text(encoding="utf-8"))})

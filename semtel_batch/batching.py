@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from semtel_batch.conversations import load_index
+from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, split_shard
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.generations import Ask
@@ -90,6 +91,7 @@ class Batching:
         for row in unsent:
             row.shard.path.unlink(missing_ok=True)
             self._work.store.move_shard(row.shard, Tier.REALTIME)
+            reach("hedge.shard-moved")
         return True
 
     def is_late(self, started_at: datetime, rows: Sequence[ShardRow] = ()) -> bool:
@@ -110,6 +112,7 @@ class Batching:
         if decision.move is not Move.SEND:
             return decision.move is Move.SPLIT
         submission = self._work.store.intend(row.shard, self._work.clock.now())
+        reach("batch.intended")
         return self._hand_over(row, submission.receipt)
 
     def _decide(self, row: ShardRow) -> Decision:
@@ -141,7 +144,9 @@ class Batching:
         )
         limits = replace(asking.limits, max_tokens=max_tokens)
         pieces = split_shard(asking, load_index(work.conversations), shard, row.manifest, limits)
+        reach("split.manifests-written")
         work.store.split_shard(shard, pieces, work.clock.now())
+        reach("split.registered")
         shard.path.unlink(missing_ok=True)
         log.info("%s: too large for the queue, cut into %d", shard.key, len(pieces))
 
@@ -167,7 +172,9 @@ class Batching:
 
     def _look_at(self, row: ShardRow, receipt: Receipt) -> bool:
         progress = self._work.transport(row).poll(row.shard, receipt)
+        reach("batch.polled")
         self._work.store.observe(row.shard, progress, self._work.clock.now())
+        reach("batch.observed")
         if progress.state is BatchState.READY:
             self._work.take_in(row, receipt)
         elif progress.state is BatchState.REJECTED:
@@ -176,7 +183,9 @@ class Batching:
 
     def _refuse(self, row: ShardRow, progress: Progress) -> None:
         """A batch of which nothing was executed: waits for room, or stops the run if waiting can't mend it."""
+        reach("batch.refused")
         self._work.store.reject(row.shard, progress, self._work.clock.now())
+        reach("batch.rejected")
         if progress.error_code != NO_ROOM:
             raise EndpointError(
                 f"Endpoint '{row.shard.endpoint}' rejected batch {row.shard.key} as a whole ({progress.error_code}: "

@@ -16,6 +16,7 @@ import polars as pl
 from semtel_batch.compose.pack import pack
 from semtel_batch.compose.prompt import Prompt, labels_tokens
 from semtel_batch.compose.shards import ShardLimits, cut, limits_of
+from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Ask
 from semtel_batch.legs import encoding_of, is_alone, shortening, way_of_asking, wording
 from semtel_batch.parts import MANIFEST, read_parts, write_part
@@ -137,6 +138,7 @@ def _write_manifest(asking: Asking, folder: Path, key: str, requests: _Requests,
     slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
     manifest = folder / f"{key}.parquet"
     write_part(manifest, pl.DataFrame({"request": numbers, "slot": slots, "row": rows}), MANIFEST)
+    reach("cut.manifest-written")
     sizes, times = np.unique(counts, return_counts=True)
     caps = [asking.prompt.size.max_completion_tokens(int(n)) for n in sizes]
     return NewShard(

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from semtel_batch.conversations import load_hashes
+from semtel_batch.crashpoints import reach
 from semtel_batch.labels import Cleaner, read_answer
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
@@ -66,14 +67,18 @@ class Intake:
         answers = read_parts([part.answers for part in self._parts], ANSWERS)
         labels = read_parts([part.labels for part in self._parts], LABELS)
         merged = self._write(answers, labels, 0, at)
+        reach("merge.written")
         for old in self._store.replace_parts(self._plan.id, merged):
+            reach("merge.replaced")
             if old not in (merged.answers, merged.labels):
                 old.unlink(missing_ok=True)
         self._parts = [merged]
 
     def _register(self, answers: pl.DataFrame, labels: pl.DataFrame, number: int, at: datetime) -> Part:
         part = self._write(answers, labels, number, at)
+        reach("intake.part-written")
         self._store.add_part(self._plan.id, part)
+        reach("intake.part-registered")
         self._parts.append(part)
         return part
 
@@ -81,6 +86,7 @@ class Intake:
         folder = self._store.files(self._plan.id)
         name = f"{self._shard.key}.{number:05d}.parquet"
         write_part(folder / "answers" / name, answers, ANSWERS)
+        reach("intake.answers-written")
         write_part(folder / "labels" / name, labels, LABELS)
         usage = Usage(**{column: int(answers[column].sum()) for column in _USAGE})
         return Part(

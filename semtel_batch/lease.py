@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from semtel_batch.clock import Clock
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.store import Store
 
@@ -24,6 +25,7 @@ def hold(store: Store, name: str, clock: Clock) -> Iterator[Callable[[], None]]:
     if not store.take_lease(name, holder, clock.now(), clock.now() + _LEASE):
         raise Incomplete(f"Another process works on {name}; run the same command again when it has ended.")
     until = clock.now() + _LEASE
+    reach("lease.taken")
 
     def extend() -> None:
         nonlocal until
@@ -36,6 +38,7 @@ def hold(store: Store, name: str, clock: Clock) -> Iterator[Callable[[], None]]:
         yield extend
     finally:
         store.end_lease(name, holder)
+        reach("lease.ended")
 
 
 def _take_over_from_the_dead(store: Store, name: str) -> None:

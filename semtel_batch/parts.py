@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import StoreError
 
 MANIFEST = pl.Schema({"request": pl.UInt32, "slot": pl.UInt16, "row": pl.UInt32})
@@ -72,7 +73,9 @@ def settle(temporary: Path, path: Path) -> None:
     """Give a finished temporary file its name so that both survive a power cut."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
+    reach("file.written")
     temporary.replace(path)
+    reach("file.named")
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

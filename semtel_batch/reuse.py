@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from semtel_batch.conversations import load_hashes
+from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Rows
 from semtel_batch.intake import Judged
 from semtel_batch.legs import fingerprint
@@ -67,4 +68,5 @@ def write_reused(found: pl.DataFrame, shard: NewShard, folder: Path) -> Reused:
     write_part(shard.manifest, MANIFEST.to_frame(), MANIFEST)
     write_part(answers, ANSWERS.to_frame(), ANSWERS)
     write_part(labels, found, LABELS)
+    reach("reuse.parts-written")
     return Reused(shard=shard, answers=answers, labels=labels)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from semtel_batch import mapping, plans, tables
+from semtel_batch.crashpoints import reach
 from semtel_batch.database import connect, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.plans import Plan
@@ -68,6 +69,7 @@ class Store:
         try:
             with self._engine.begin() as connection:
                 yield connection
+                reach("store.not-committed")
         except DBAPIError as error:
             raise StoreError(
                 f"{self.path} refused a write or read ({error.orig}); nothing was lost: mend it and run again."

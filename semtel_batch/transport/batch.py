@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Set
 from itertools import count, islice
 from pathlib import Path
 
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import EndpointError, Incomplete
+from semtel_batch.parts import settle
 from semtel_batch.records import Answer, BatchState, Outcome, Progress, Receipt, Shard
 from semtel_batch.transport.batch_api import BatchApi, CallFailed, Object
 from semtel_batch.transport.batch_ledger import Ledger
@@ -71,6 +73,7 @@ class BatchTransport:
             batch = self._created(shard, file_id)
         receipt = Receipt(input_file_id=batch.get("input_file_id") or file_id, batch_id=str(batch["id"]))
         note(receipt)
+        reach("batch.noted")
         return receipt
 
     def poll(self, shard: Shard, receipt: Receipt) -> Progress:
@@ -125,19 +128,23 @@ class BatchTransport:
             self._look(self._files)
         for n in count(1):
             file = next((f for f in self._files.named(name) if is_upload_of(f, name, n_bytes)), None)
+            reach("upload.not-sent")
             try:
                 file_id = str((file or self._api.upload(shard.path, name))["id"])
             except CallFailed as failure:
                 self._retrying.wait_or_raise(failure, n, f"the upload of shard {shard.key}")
                 self._look(self._files)
                 continue
+            reach("upload.not-noted")
             note(Receipt(input_file_id=file_id))
+            reach("upload.noted")
             return file_id
         raise AssertionError("count() does not end")
 
     def _created(self, shard: Shard, file_id: str) -> Object:
         url, was_doubtful = request_url(shard.path), False
         for n in count(1):
+            reach("batch.not-created")
             try:
                 batch = self._api.create_batch(input_file_id=file_id, url=url, key=shard.key)
             except CallFailed as failure:
@@ -148,6 +155,7 @@ class BatchTransport:
                     return adopted
                 self._retrying.wait_or_raise(_as_not_yet_there(failure), n, f"the batch of shard {shard.key}")
             else:
+                reach("batch.not-noted")
                 # Where an earlier create did pass and the list lagged, there are two now: the older one stays.
                 return (self._found(shard) if was_doubtful else None) or batch
         raise AssertionError("count() does not end")
@@ -204,9 +212,11 @@ class BatchTransport:
 
         def fetched() -> Path:
             self._api.download(file_id, part)
+            reach("download.fetched")
             if not is_whole(part):
                 raise CallFailed(0, _CUT, {})
-            return part.replace(target)
+            settle(part, target)  # to the disk first: half a file would pass for lost answers, asked again and paid
+            return target
 
         path = self._retrying.made(fetched, f"the download of result file {file_id}")
         if path is None:

@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Progress, Receipt, Shard
 from semtel_batch.transport.connection import Connection
@@ -85,6 +86,7 @@ class RealtimeTransport:
         running = self._thread.start(workers.run())
         try:
             while (group := workers.groups.get()) is not None:
+                reach("realtime.not-written")
                 yield group
             if workers.error is not None:
                 raise workers.error
@@ -166,6 +168,7 @@ class RealtimeTransport:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Reply(status_code=0, error=ProviderError(code=type(error).__name__))
+        reach("realtime.answered")
         self._last_reply_at = time.monotonic()
         body = parse(content)
         return Reply(

@@ -30,6 +30,7 @@ FLOORS = {
     "rows": 0,
     "resources": 0,
     "clock": 0,
+    "crashpoints": 0,
     "families": 0,
     "wording": 0,
     "salvage": 0,

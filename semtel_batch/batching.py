@@ -18,6 +18,7 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, split_shard
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.generations import Ask
+from semtel_batch.lease import LeaseLost
 from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.planner.timing import Load, realtime_s
 from semtel_batch.queueing import Decision, Move, decide, smallest_limit
@@ -59,6 +60,8 @@ class Batching:
             if submission.receipt.batch_id:
                 try:
                     moved |= self._look_at(row, submission.receipt)
+                except LeaseLost:
+                    raise
                 except Incomplete as trouble:  # may pass; the next look goes on from here
                     log.warning("%s: %s", row.shard.key, trouble)
         return moved
@@ -111,6 +114,7 @@ class Batching:
             self._split(row, decision.max_tokens)
         if decision.move is not Move.SEND:
             return decision.move is Move.SPLIT
+        self._work.extend_lease()
         submission = self._work.store.intend(row.shard, self._work.clock.now())
         reach("batch.intended")
         return self._hand_over(row, submission.receipt)
@@ -154,10 +158,15 @@ class Batching:
         work = self._work
         work.compose(row)
         work.tick(f"sending {row.shard.key}")
+
+        def note(got: Receipt) -> None:
+            work.extend_lease()  # an upload takes its time: whoever took over meanwhile pays for the batch, not we
+            work.store.note(row.shard, got, work.clock.now())
+
         try:
-            work.transport(row).submit(
-                row.shard, receipt, lambda got: work.store.note(row.shard, got, work.clock.now())
-            )
+            work.transport(row).submit(row.shard, receipt, note)
+        except LeaseLost:
+            raise
         except EnqueuedFull as full:
             self._refuse(
                 row, Progress(state=BatchState.REJECTED, status="refused", error_code=NO_ROOM, error_message=str(full))
@@ -166,7 +175,6 @@ class Batching:
         except Incomplete as trouble:
             log.warning("%s: %s", row.shard.key, trouble)
             return False
-        work.extend_lease()
         work.tick(f"sent {row.shard.key}")
         return True
 

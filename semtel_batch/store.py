@@ -293,15 +293,18 @@ class Store:
                 "error_message": progress.error_message,
                 "ended_at": at.isoformat(),
             },
+            shard_state=ShardState.CUT,
         )
-        with self._transaction() as t:
-            t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(state=ShardState.CUT))
 
-    def _update_submission(self, shard: Shard, values: dict[str, Any]) -> None:
+    def _update_submission(
+        self, shard: Shard, values: dict[str, Any], *, shard_state: ShardState | None = None
+    ) -> None:
         c = tables.submissions.c
         newest = select(func.max(c.number)).where(c.shard_id == shard.id).scalar_subquery()
         with self._transaction() as t:
             t.execute(update(tables.submissions).where(c.shard_id == shard.id, c.number == newest).values(**values))
+            if shard_state is not None:
+                t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(state=shard_state))
 
     def submissions(self, plan_id: str) -> dict[int, list[Submission]]:
         """All tries of a plan's shards, oldest first, by shard id."""
@@ -392,6 +395,14 @@ class Store:
     def lease_holder(self, name: str) -> str | None:
         with self._transaction() as t:
             return t.execute(select(tables.leases.c.holder).where(tables.leases.c.name == name)).scalar()
+
+    def shorten_lease(self, name: str, until: datetime) -> None:
+        """Let a lease run until then at most."""
+        c = tables.leases.c
+        with self._transaction() as t:
+            t.execute(
+                update(tables.leases).where(c.name == name, c.until > until.isoformat()).values(until=until.isoformat())
+            )
 
     def end_lease(self, name: str, holder: str) -> None:
         c = tables.leases.c

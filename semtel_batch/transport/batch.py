@@ -68,6 +68,8 @@ class BatchTransport:
             return receipt
         file_id = receipt.input_file_id
         batch = self._found(shard)
+        if batch is None and file_id:  # a process that died after its upload may have created it: the list may lag
+            batch = self._looked_for(shard)
         if batch is None:
             file_id = self._noted_file(file_id) or self._uploaded(shard, note)
             batch = self._created(shard, file_id)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 GROUP_SIZE = 500  # answers
 GROUP_AGE_S = 1.0  # what a crash may lose
-_GROUPS_AHEAD = 8  # a reader this far behind stops the workers
+_GROUPS_AHEAD = 2  # a reader this far behind stops the workers: what waits here, a crash loses
 _CLOSE_S = 4.0
 
 Ask = Callable[[Call], Awaitable[Answer]]

@@ -94,7 +94,13 @@ def _is_numbered(index: pl.DataFrame, tell: Tell) -> bool:
     if not numbered or not in_parts:
         broken(tell, "index.parquet", "rows are not numbered", f"0 … {index.height - 1} in parts 0, 1 …", "others")
     ids = index["conversation_id"]
-    compare(tell, "index.parquet", "conversation_id is missing or there twice", 0, int((~ids.is_unique()).sum()))
+    compare(
+        tell,
+        "index.parquet",
+        "conversation_id is missing or there twice",
+        0,
+        int((ids.is_duplicated() | ids.is_null()).sum()),
+    )
     return numbered and in_parts
 
 
@@ -103,9 +109,11 @@ def _check_part(lines: pl.DataFrame, encoding: str, folder: Path, texts: Texts, 
     part = read_frame(folder / name, TEXTS, tell)
     if part is None:
         return
-    if not part["row"].equals(lines["row"]) or part["text"].null_count():
+    compare(tell, name, "texts that are missing", 0, part["text"].null_count())
+    if not part["row"].equals(lines["row"]):
         broken(tell, name, "rows are not those of the index", _span(lines["row"]), _span(part["row"]))
         return
+    part = part.with_columns(pl.col("text").fill_null(""))
     hashes = text_hashes(part["text"])
     rows = part["row"].to_numpy()
     texts.hashes[rows] = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 16)

@@ -19,6 +19,7 @@ from semtel_batch.rows import Problem
 from semtel_batch.store import Store
 
 _ITEM = ["row", "classifier"]
+_KEY = "first row"  # in a wide table: with a blank, so that no classifier can be called so
 _NOTHING_READ = pl.Schema(
     [
         *LABELS.items(),
@@ -140,21 +141,21 @@ def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFram
     detailed = items.join(_item_costs(store, plan), on=["shard", "request"], how="left", maintain_order="left")
     wide = _pivot(detailed, names, "label", "")
     for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "cost_usd"):
-        wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on="row", how="left", maintain_order="left")
+        wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on=_KEY, how="left", maintain_order="left")
     recipe = plan.legs[0].strategy.recipe if plan.legs else None
     return _per_conversation(store, plan, wide).with_columns(strategy=pl.lit(recipe))
 
 
 def _per_conversation(store: Store, plan: Plan, wide: pl.DataFrame) -> pl.DataFrame:
-    index = load_index(conversations_folder(store, plan)).sort("row").select("conversation_id", "first_row")
-    joined = index.join(wide, left_on="first_row", right_on="row", how="left", maintain_order="left")
-    return joined.drop("first_row")
+    index = load_index(conversations_folder(store, plan)).sort("row").rename({"first_row": _KEY})
+    joined = index.select("conversation_id", _KEY).join(wide, on=_KEY, how="left", maintain_order="left")
+    return joined.drop(_KEY)
 
 
 def _pivot(items: pl.DataFrame, names: Sequence[str], column: str, suffix: str) -> pl.DataFrame:
     """`pivot` would drop a classifier that has no rows; this keeps every one, in the plan's order."""
     chosen = [pl.col(column).filter(pl.col("classifier") == name).first().alias(f"{name}{suffix}") for name in names]
-    return items.group_by("row", maintain_order=True).agg(chosen)
+    return items.group_by(pl.col("row").alias(_KEY), maintain_order=True).agg(chosen)
 
 
 def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:

@@ -78,6 +78,13 @@ class Runner:
                     break
             self._settle_or_owe(cancelled)
 
+    def stop(self) -> bool:
+        """Have a running `submit` or `collect` end soon, with all that was paid for; False if it need not be asked.
+
+        For signal handlers. Where it gives False, the loop may be broken off anywhere.
+        """
+        return self._work.stop()
+
     def cancel(self) -> None:
         """Stop what can be stopped and end the plan; what was answered before stays to be collected."""
         with self._working(PlanState.CANCELLED):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +39,11 @@ class Tick:
 Watch = Callable[[Tick], None]
 
 
+def stopped(plan_id: str) -> str:
+    """What is said of a run that was told to stop."""
+    return f"Plan {plan_id} was stopped; nothing is lost, go on with: semtel-batch collect {plan_id} --wait"
+
+
 class Work:
     """One plan being executed. Nothing is kept here that the next process could not read from the store."""
 
@@ -48,6 +54,18 @@ class Work:
         self.extend_lease: Callable[[], None] = lambda: None
         self._open, self._watch = open_transport, watch
         self._transports: dict[tuple[str, Tier], Transport] = {}
+        self._answering: ShardRow | None = None
+        self._is_stopping = False
+
+    def stop(self) -> bool:
+        """Send nothing more and let finish what is out, as it is paid for; False if no realtime request is out.
+
+        Safe in a signal handler: it raises nothing and waits for nothing.
+        """
+        self._is_stopping = self._answering is not None
+        if self._answering is not None:
+            self.transport(self._answering).cancel(self._answering.shard, Receipt())
+        return self._is_stopping
 
     def close(self) -> None:
         for transport in self._transports.values():
@@ -86,15 +104,28 @@ class Work:
         self.compose(row)  # the transport reads from it which answers are owed
         judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
         intake = Intake(self.store, self.plan, row, self.conversations, judged)
-        for group in self.transport(row).answers(row.shard, receipt, intake.done()):
-            intake.take(group, self.clock.now())
-            self.tick(f"{row.shard.stage.value}: {row.shard.key}")
-            self.extend_lease()
-        if intake.n_done < row.shard.n_requests:  # the transport was told to stop
-            raise Incomplete(f"Plan {self.plan.id} was stopped; go on with: semtel-batch collect {self.plan.id}")
-        intake.finish(self.clock.now())
-        self.store.end_shard(row.shard, self.clock.now())
-        remove_files(row.shard)
+        with self._answered(row):
+            for group in self.transport(row).answers(row.shard, receipt, intake.done()):
+                self.extend_lease()  # first: another process may have written these very answers
+                intake.take(group, self.clock.now())
+                self.tick(f"{row.shard.stage.value}: {row.shard.key}")
+                if self._is_stopping:  # told before the first request was out, the transport did not hear it
+                    self.stop()
+        if intake.n_done == row.shard.n_requests:
+            intake.finish(self.clock.now())
+            self.store.end_shard(row.shard, self.clock.now())
+            remove_files(row.shard)
+        if self._is_stopping or intake.n_done < row.shard.n_requests:
+            raise Incomplete(stopped(self.plan.id))
+
+    @contextmanager
+    def _answered(self, row: ShardRow) -> Iterator[None]:
+        """While a realtime shard is, `stop` has something to stop."""
+        self._answering = row if row.shard.tier is Tier.REALTIME else None
+        try:
+            yield
+        finally:
+            self._answering = None
 
     def tick(self, doing: str) -> None:
         parts = self.store.parts(self.plan.id)

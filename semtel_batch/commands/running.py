@@ -19,6 +19,7 @@ from semtel_batch.runner import Runner, Tick
 from semtel_batch.status import plan_status
 from semtel_batch.store import Store
 from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.work import stopped
 
 
 def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
@@ -84,33 +85,45 @@ def _show_json_status(session: Session, store: Store, chosen: Plan) -> None:
 @contextmanager
 def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
     """A runner that stops cleanly on SIGINT and SIGTERM, with its progress shown."""
+    with session.console.progress() as progress:
+
+        def watch(tick: Tick) -> None:
+            progress.update(
+                Step(
+                    name="requests",
+                    done=tick.n_requests_done,
+                    total=tick.n_requests_total,
+                    usd=tick.usd,
+                    n_retried=tick.n_retried,
+                    note=tick.doing,
+                )
+            )
+
+        runner = Runner(store, chosen, lambda e, tier: open_transport(e, tier, os.environ), SystemClock(), watch)
+        try:
+            with _stopped_by_signals(runner):
+                yield runner
+        except KeyboardInterrupt:
+            raise Incomplete(stopped(chosen.id)) from None
+
+
+@contextmanager
+def _stopped_by_signals(runner: Runner) -> Iterator[None]:
+    """The first signal lets finish what is out and paid for; the second, or one while nothing is, breaks off."""
+    is_told = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal is_told
+        if is_told or not runner.stop():
+            raise KeyboardInterrupt
+        is_told = True
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with session.console.progress() as progress:
-
-            def watch(tick: Tick) -> None:
-                progress.update(
-                    Step(
-                        name="requests",
-                        done=tick.n_requests_done,
-                        total=tick.n_requests_total,
-                        usd=tick.usd,
-                        n_retried=tick.n_retried,
-                        note=tick.doing,
-                    )
-                )
-
-            yield Runner(store, chosen, lambda e, tier: open_transport(e, tier, os.environ), SystemClock(), watch)
-    except KeyboardInterrupt:
-        raise Incomplete(
-            f"Plan {chosen.id} was stopped; nothing is lost, go on with: semtel-batch collect {chosen.id} --wait"
-        ) from None
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def say_done(session: Session, store: Store, chosen: Plan) -> None:

@@ -234,12 +234,12 @@ def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:
 
 def _check_url(url: str, where: str) -> None:
     parts = urlsplit(url)
+    if "@" in url:  # before anything that repeats the address
+        raise BadConfig(f"{where}: base_url holds a password; put the key in a variable and name it in api_key_env.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadConfig(f"{where}: base_url {url!r} is not an http(s) address; write for example {OPENAI_URL}.")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise BadConfig(f"{where}: base_url {url!r} would send conversations and key unencrypted; use https.")
-    if parts.username or parts.password:
-        raise BadConfig(f"{where}: base_url holds a password; put the key in a variable and name it in api_key_env.")
 
 
 def _defaults(document: _File) -> Defaults:

@@ -40,7 +40,8 @@ MAX_LABEL_CHARS = 120
 _INPUT = "conversations"
 _MARK = "\x00conversations\x00"  # NUL is refused in files, so nothing but the renderer can write it
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_RESERVED = {"id", "results", "conversation_id"}  # the answer's own keys and the label table's key column
+# The answer's own keys, and the columns of the label table that are not a classifier's.
+_RESERVED = {"id", "results", "conversation_id", "strategy"}
 _REFERENCE = re.compile(r"\$\{\s*(env|file)\b[^}]*\}", re.IGNORECASE)
 _CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 _LABEL_FIELDS = {"definition", "synonyms", "examples"}
@@ -239,7 +240,7 @@ def _classifier_name(source: _Source, agent: prompty.Agent) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         source.refuse("name", f"{name!r} is no classifier name; use a letter, then letters, digits or _, 64 at most")
     if name.casefold() in _RESERVED:
-        source.refuse("name", f"{name!r} is reserved for the answer itself; choose another name")
+        source.refuse("name", f"{name!r} is reserved for the answer or its table; choose another name")
     if name != source.path.stem:
         source.refuse("name", f"it is {name!r} but the file is found as {source.path.stem!r}; make them the same")
     if agent.description is not None and not isinstance(agent.description, str):

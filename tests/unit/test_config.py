@@ -1,0 +1,234 @@
+"""semtel.toml and the environment: what is read, and what is refused with the file and the key named."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semtel_batch.config import DEFAULT_MODEL, OPENAI_URL, Settings, load, parse_duration, parse_usd
+from semtel_batch.errors import BadConfig
+from semtel_batch.project import make_project
+from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, Tier
+
+MAIN = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\n'
+
+
+def settings(folder: Path, document: str, environ: dict[str, str] | None = None) -> Settings:
+    (folder / "semtel.toml").write_text(document, encoding="utf-8")
+    return load(folder, environ or {})
+
+
+def endpoint(folder: Path, document: str) -> Endpoint:
+    (only,) = settings(folder, document).endpoints
+    return only
+
+
+# -- the environment -----------------------------------------------------------------------------------------------
+
+
+def test_a_key_in_the_environment_is_enough(tmp_path: Path) -> None:
+    found = load(tmp_path, {"OPENAI_API_KEY": "sk-secret"})
+    assert found.endpoints == (
+        Endpoint(
+            name="openai",
+            kind=EndpointKind.OPENAI,
+            base_url=OPENAI_URL,
+            model=DEFAULT_MODEL,
+            api_key_env="OPENAI_API_KEY",
+        ),
+    )
+    assert DEFAULT_MODEL == "gpt-6-luna"
+    assert "sk-secret" not in repr(found)
+
+
+def test_the_variables_of_the_sdk_name_address_and_model(tmp_path: Path) -> None:
+    environ = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:8080/v1/", "SEMTEL_MODEL": "mine"}
+    (only,) = load(tmp_path, environ).endpoints
+    assert (only.base_url, only.model) == ("http://127.0.0.1:8080/v1", "mine")
+
+
+@pytest.mark.parametrize("environ", [{}, {"OPENAI_API_KEY": ""}, {"OPENAI_BASE_URL": "https://a.example/v1"}])
+def test_without_a_key_there_is_no_endpoint(tmp_path: Path, environ: dict[str, str]) -> None:
+    assert load(tmp_path, environ).endpoints == ()
+
+
+def test_endpoints_in_the_file_win_over_the_environment(tmp_path: Path) -> None:
+    assert [e.name for e in settings(tmp_path, MAIN, {"OPENAI_API_KEY": "k"}).endpoints] == ["main"]
+    assert [e.name for e in settings(tmp_path, "[defaults]\n", {"OPENAI_API_KEY": "k"}).endpoints] == ["openai"]
+
+
+# -- the file ------------------------------------------------------------------------------------------------------
+
+
+def test_everything_an_endpoint_can_say(tmp_path: Path) -> None:
+    document = """
+        [[endpoint]]
+        name = "azure"
+        kind = "azure"
+        base_url = "https://x.openai.azure.com/openai/v1/"
+        deployment = "dep"
+        model = "gpt-5.4-mini"
+        api_key_env = "MY_KEY"
+        rpm = 500
+        tpm = 200_000
+        enqueued_tokens = 2_000_000
+        tiers = ["batch"]
+        concurrency = 8
+        timeout = "90s"
+        answer_format = "words"
+        encoding = "o200k_base"
+        [endpoint.price]
+        input_usd = 0.1
+        output_usd = "0.40"
+        batch_input_usd = 1
+    """
+    found = endpoint(tmp_path, document)
+    assert (found.kind, found.base_url) == (EndpointKind.AZURE, "https://x.openai.azure.com/openai/v1")
+    assert (found.model, found.priced_as, found.api_key_env) == ("dep", "gpt-5.4-mini", "MY_KEY")
+    assert (found.rpm, found.tpm, found.enqueued_tokens) == (500, 200_000, 2_000_000)
+    assert (found.tiers, found.concurrency, found.timeout_s) == ((Tier.BATCH,), 8, 90.0)
+    assert (found.answer_format, found.encoding) == (AnswerFormat.WORDS, "o200k_base")
+    assert found.price is not None
+    assert (found.price.input_usd, found.price.output_usd) == (Decimal("0.1"), Decimal("0.40"))
+    assert (found.price.cached_usd, found.price.batch_input_usd) == (None, Decimal(1))
+
+
+def test_what_is_left_out_follows_from_the_kind(tmp_path: Path) -> None:
+    openai = endpoint(tmp_path, MAIN)
+    assert (openai.base_url, openai.api_key_env) == (OPENAI_URL, "OPENAI_API_KEY")
+    assert openai.tiers == (Tier.REALTIME, Tier.BATCH)
+    compatible = '[[endpoint]]\nname = "l"\nkind = "compatible"\nmodel = "m"\nbase_url = "http://localhost:1/v1"\n'
+    local = endpoint(tmp_path, compatible)
+    assert (local.api_key_env, local.tiers) == (None, (Tier.REALTIME,)), "no Batch API unless its user says so"
+
+
+def test_defaults_and_columns(tmp_path: Path) -> None:
+    document = """
+        [defaults]
+        classifiers = ["topic", "task"]
+        deadline = "36h"
+        budget_usd = 2.5
+        min_agreement = 0.9
+        max_attempts = 7
+        [columns]
+        conversation_id = "id"
+        turns = "messages"
+    """
+    found = settings(tmp_path, document)
+    assert (found.defaults.classifiers, found.defaults.deadline_s) == (("topic", "task"), 36 * 3_600.0)
+    assert (found.defaults.budget_usd, found.defaults.max_attempts) == (Decimal("2.5"), 7)
+    assert (found.columns.conversation_id, found.columns.turns, found.columns.text) == ("id", "messages", "text")
+    assert (found.prompts, found.strategies) == (tmp_path / "prompts", tmp_path / "strategies")
+
+
+def test_a_new_projects_file_is_read_as_it_is_written(tmp_path: Path) -> None:
+    written = make_project(tmp_path)
+    assert {path.name for path in written} == {"semtel.toml", "README.md", ".gitignore"}
+    (only,) = load(tmp_path, {}).endpoints
+    assert (only.name, only.model, only.api_key_env) == ("main", DEFAULT_MODEL, "OPENAI_API_KEY")
+    assert make_project(tmp_path) == [], "what is there is left as it is"
+
+
+def test_every_commented_line_of_a_new_projects_file_would_be_taken(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    lines = (tmp_path / "semtel.toml").read_text(encoding="utf-8").splitlines()
+    bare = [line.removeprefix("# ") for line in lines]
+    document = "\n".join(line for line in bare if line.startswith("[") or " = " in line)
+    found = settings(tmp_path, document)
+    assert [e.name for e in found.endpoints] == ["main", "azure", "local"]
+    assert found.defaults.deadline_s == 86_400.0
+    assert found.columns.conversation_id == "id"
+
+
+BAD: list[tuple[str, str]] = [
+    ("[[endpoint]\n", "not valid TOML"),
+    (MAIN + MAIN, "two endpoints have the same name"),
+    (MAIN + "rpm = 0\n", "endpoint → number 1 → rpm"),
+    (MAIN + "concurrency = 0\n", "concurrency"),
+    (MAIN + "rmp = 5\n", "rmp: no such key"),
+    (MAIN + 'kind2 = "x"\n', "kind2"),
+    (MAIN + 'tiers = ["2h"]\n', "tiers 2h can't be run"),
+    (MAIN + "tiers = []\n", "tiers none can't be run"),
+    (MAIN + 'timeout = "soon"\n', "'soon' is not a duration"),
+    (MAIN + 'base_url = "ftp://x"\n', "not an http"),
+    (MAIN + 'base_url = "http://example.com/v1"\n', "use https"),
+    (MAIN + 'base_url = "https://me:pass@example.com/v1"\n', "holds a password"),
+    ('[[endpoint]]\nname = "m"\nkind = "openai"\n', "names no model"),
+    ('[[endpoint]]\nname = "m"\nmodel = "x"\n', "kind: it is missing"),
+    ('[[endpoint]]\nname = "m"\nkind = "azure"\nmodel = "x"\n', "needs a base_url"),
+    ('[[endpoint]]\nname = "a b"\nkind = "openai"\nmodel = "x"\n', "name"),
+    ("[defaults]\nmin_agreement = 95\n", "min_agreement"),
+    ("[defaults]\nmax_attempts = 0\n", "max_attempts"),
+    ("[defaults]\nbudget_usd = -1\n", "budget_usd"),
+    ('[defaults]\ndeadline = "0h"\n', "'0h' is not a duration"),
+    ('[columns]\nturns = "text"\n', "same name"),
+    ("[unknown]\n", "unknown: no such key"),
+]
+
+
+@pytest.mark.parametrize(("document", "said"), BAD, ids=[said for _, said in BAD])
+def test_what_is_wrong_is_named_with_its_file(tmp_path: Path, document: str, said: str) -> None:
+    with pytest.raises(BadConfig) as refused:
+        settings(tmp_path, document)
+    assert said in str(refused.value)
+    assert "semtel.toml" in str(refused.value)
+
+
+SECRETS: list[str] = [
+    MAIN + 'api_key = "sk-secret"\n',
+    MAIN + 'api_key_env = "sk-secret"\n',
+    MAIN + 'base_url = "https://me:sk-secret@example.com/v1"\n',
+    MAIN + 'base_url = "http://me:sk-secret@example.com/v1"\n',
+    MAIN + 'base_url = "ftp://me:sk-secret@example.com/v1"\n',
+    MAIN + 'base_url = "me:sk-secret@example.com/v1"\n',
+    'api_key = "sk-secret"\n' + MAIN,
+]
+
+
+@pytest.mark.parametrize("document", SECRETS)
+def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path, document: str) -> None:
+    with pytest.raises(BadConfig) as refused:
+        settings(tmp_path, document)
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "semtel.toml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(BadConfig, match=r"semtel\.toml is not valid TOML"):
+        load(tmp_path, {})
+
+
+# -- amounts and durations -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("24h", 86_400), ("90m", 5_400), ("1.5d", 129_600), ("45 s", 45), (" 2 min ", 120)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "24", "h", "-1h", "0h", "1h30m", "1e3s", "24 hours", "nan h"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(BadConfig, match="such as 24h, 90m or 2d"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "amount"), [("12.50", "12.50"), ("$3", "3"), (" 0.000001 ", "0.000001"), ("0", "0")])
+def test_amounts(text: str, amount: str) -> None:
+    assert parse_usd(text) == Decimal(amount)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "12,50", "ten", "$"])
+def test_no_amounts(text: str) -> None:
+    with pytest.raises(BadConfig, match=r"such as 12\.50"):
+        parse_usd(text)
+
+
+def test_settings_are_values(tmp_path: Path) -> None:
+    found: Any = load(tmp_path, {})
+    with pytest.raises(AttributeError):
+        found.project = tmp_path

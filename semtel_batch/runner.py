@@ -16,6 +16,7 @@ import polars as pl
 from semtel_batch.batching import Batching
 from semtel_batch.clock import Clock
 from semtel_batch.conversations import askable, load_index
+from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, cut_shards, reused_shard
 from semtel_batch.errors import Incomplete
 from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_generation, once_more
@@ -150,7 +151,10 @@ class Runner:
             asking = Asking(plan=self._plan, leg=leg, generation=found.generation, ask=first, tier=tier)
             for ask in self._not_answered_before(asking, reused):
                 shards += cut_shards(replace(asking, ask=ask), index, len(shards), self._work.manifests)
+        reach("generation.not-cut")
+        self._work.extend_lease()
         self._store.cut(self._plan.id, found.generation, shards, self._clock.now(), reused)
+        reach("generation.cut")
 
     def _not_answered_before(self, asking: Asking, reused: list[Reused]) -> list[Ask]:
         """What is left of an ask when earlier runs' answers are taken; those are added to `reused`."""
@@ -185,7 +189,9 @@ class Runner:
         ran = False
         for row in self._work.shards(ShardState.CUT, ShardState.SUBMITTED):
             if row.shard.tier is Tier.REALTIME:
+                self._work.extend_lease()
                 self._store.intend(row.shard, self._clock.now())
+                reach("realtime.intended")
                 self._work.take_in(row, Receipt())
                 ran = True
         return ran
@@ -207,7 +213,11 @@ class Runner:
     def _settle(self, state: PlanState) -> None:
         items = final_labels(self._store, self._plan)
         self._store.set_problems(self._plan.id, unanswered(items))
+        reach("plan.problems-written")
+        if state is PlanState.DONE:
+            self._work.remove_leftovers()
         self._store.end_plan(self._plan.id, state, self._clock.now())
+        reach("plan.ended")
         self._work.tick("done")
 
     @contextmanager
@@ -216,6 +226,7 @@ class Runner:
         with hold(self._store, f"plan {self._plan.id}", self._clock) as self._work.extend_lease:
             if state is PlanState.RUNNING:
                 self._store.start_plan(self._plan.id, self._clock.now())
+                reach("plan.started")
             self._started_at = self._store.plan_row(self._plan.id).started_at or self._clock.now()
             try:
                 yield

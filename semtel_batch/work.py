@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from semtel_batch.clock import Clock
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.intake import Intake, judged_labels
 from semtel_batch.plans import Plan
@@ -94,6 +95,7 @@ class Work:
             write_file(
                 self.plan, row.shard, row.manifest, self.conversations, self.to_judge(row.shard.stage, row.shard.leg)
             )
+            reach("shard.composed")
 
     def to_judge(self, stage: Stage, leg: int) -> pl.DataFrame:
         """The labels that stand in the grader's requests; none in any other stage's."""
@@ -112,9 +114,13 @@ class Work:
                 if self._is_stopping:  # told before the first request was out, the transport did not hear it
                     self.stop()
         if intake.n_done == row.shard.n_requests:
+            reach("shard.answered")
             intake.finish(self.clock.now())
+            reach("shard.merged")
             self.store.end_shard(row.shard, self.clock.now())
+            reach("shard.ended")
             remove_files(row.shard)
+            reach("shard.files-removed")
         if self._is_stopping or intake.n_done < row.shard.n_requests:
             raise Incomplete(stopped(self.plan.id))
 
@@ -126,6 +132,15 @@ class Work:
             yield
         finally:
             self._answering = None
+
+    def remove_leftovers(self) -> None:
+        """Take away what crashes left of a plan whose shards have all ended: files of lines, parts without a row."""
+        files = self.store.files(self.plan.id)
+        registered = {path for part in self.store.parts(self.plan.id) for path in (part.answers, part.labels)}
+        for kind in ("answers", "labels", "shards"):
+            for path in (files / kind).glob("*"):
+                if path not in registered:
+                    path.unlink(missing_ok=True)
 
     def tick(self, doing: str) -> None:
         parts = self.store.parts(self.plan.id)

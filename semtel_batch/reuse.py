@@ -6,13 +6,15 @@ Only ways that the store has seen cost any hashing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from semtel_batch.conversations import load_hashes
 from semtel_batch.crashpoints import reach
+from semtel_batch.errors import StoreError
 from semtel_batch.generations import Rows
 from semtel_batch.intake import Judged
 from semtel_batch.legs import fingerprint
@@ -20,6 +22,8 @@ from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.records import Classifier, Outcome
 from semtel_batch.rows import NewShard, Reused
 from semtel_batch.store import Store
+
+log = logging.getLogger("semtel_batch.reuse")
 
 
 def find_answered(
@@ -57,9 +61,18 @@ def find_answered(
 
 def _known_labels(store: Store, way: str) -> pl.DataFrame:
     """Fingerprint and label of all that was answered in a way; where it was asked again, the last answer."""
-    parts = store.label_parts(way)
-    labels = read_parts(parts, LABELS).filter(pl.col("outcome") == Outcome.ANSWERED.value)
+    labels = pl.concat([LABELS.to_frame(), *_readable(store.label_parts(way))])
+    labels = labels.filter(pl.col("outcome") == Outcome.ANSWERED.value)
     return labels.select("fingerprint", "label").unique("fingerprint", keep="last", maintain_order=True)
+
+
+def _readable(parts: Sequence[Path]) -> Iterator[pl.DataFrame]:
+    """The parts that can be read. A lost one costs asking its items again, and must not stop a new plan."""
+    for part in parts:
+        try:
+            yield read_parts([part], LABELS)
+        except StoreError as error:
+            log.warning("what an earlier run answered is asked again: %s", error)
 
 
 def write_reused(found: pl.DataFrame, shard: NewShard, folder: Path) -> Reused:

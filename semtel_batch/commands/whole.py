@@ -18,8 +18,8 @@ from semtel_batch.tabular import write_table
 def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: Path | None) -> None:
     session = open_session(options)
     chosen = planned(session, wish)
-    if not session.console.options.json:
-        session.console.show_plan(chosen)
+    if not (session.console.options.json or session.console.options.quiet):
+        session.console.show_plan(chosen, offer=False)
     question = f"Spend about ${chosen.chosen.usd:.4f} (at most ${chosen.chosen.usd_high:.4f})?"
     if not yes and not session.console.confirm(question):
         raise Incomplete(f"Nothing was spent; the plan is kept, start it with: semtel-batch submit {chosen.id}")

@@ -22,8 +22,8 @@ _LEGEND = (
 _BEST = 6  # of the shown ones, the cheapest that could have been chosen
 
 
-def view_plan(plan: Plan, page: Page, *, explain: bool = False) -> list[RenderableType]:
-    """The whole plan; `explain` shows every alternative and where each figure comes from."""
+def view_plan(plan: Plan, page: Page, *, explain: bool = False, offer: bool = True) -> list[RenderableType]:
+    """The whole plan; `explain` shows every alternative, `offer` the command that starts it."""
     views = [
         section(f"Plan {plan.id}", facts(_header(plan)), note="certified" if plan.certified else "uncertified"),
         *view_alternatives(plan.alternatives, plan.chosen, page, explain=explain),
@@ -31,7 +31,9 @@ def view_plan(plan: Plan, page: Page, *, explain: bool = False) -> list[Renderab
     ]
     if plan.warnings:
         views.append(section("Warnings", points(plan.warnings, ["!"], "yellow")))
-    views.append(Text.assemble("Nothing is spent yet. To start it: ", (f"semtel-batch submit {safe(plan.id)}", "bold")))
+    if offer:
+        start = (f"semtel-batch submit {safe(plan.id)}", "bold")
+        views.append(Text.assemble("Nothing is spent yet. To start it: ", start))
     return views
 
 

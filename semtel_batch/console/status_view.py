@@ -12,7 +12,7 @@ from semtel_batch.console.layout import Page, bar, left, note, points, right, se
 from semtel_batch.rows import ShardState
 from semtel_batch.status import PlanStatus, ShardStatus
 
-_BAR = 16
+_BAR = 8
 _SHARDS_SHOWN = 30
 
 
@@ -30,17 +30,22 @@ def _plan_table(plans: Sequence[PlanStatus], page: Page) -> RenderableType:
     columns = [left("plan"), left("state"), left("data", wrap=True), left("recipe", wrap=True)]
     columns += [] if page.narrow else [left("")]
     columns += [right("done"), right("failed"), right("paid"), right("planned")]
-    columns += [] if page.narrow else [left("made")]
+    columns += [] if page.narrow else [left("made, UTC")]
     return table(columns, [_plan_row(plan, page) for plan in plans])
 
 
 def _plan_row(plan: PlanStatus, page: Page) -> list[str | Text]:
     part = plan.n_done / plan.n_requests if plan.n_requests else 0.0
-    cells: list[str | Text] = [plan.plan_id, plan.state.value, clip(plan.source, 40), plan.recipe]
+    cells: list[str | Text] = [
+        plan.plan_id,
+        plan.state.value,
+        clip(plan.source.rpartition("/")[2] or plan.source, 40),
+        plan.recipe,
+    ]
     cells += [] if page.narrow else [bar(part, _BAR, page)]
     done = f"{count(plan.n_done)} of {count(plan.n_requests)}" if plan.n_requests else "nothing cut"
     cells += [done, count(plan.n_failed), money(plan.usd), money(plan.planned_usd)]
-    cells += [] if page.narrow else [f"{plan.created_at:%Y-%m-%d %H:%M} UTC"]
+    cells += [] if page.narrow else [f"{plan.created_at:%m-%d %H:%M}"]
     return cells
 
 

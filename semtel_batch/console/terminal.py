@@ -77,12 +77,12 @@ class Console:
 
     # -- results -----------------------------------------------------------------------------------------------
 
-    def show_plan(self, plan: Plan, *, explain: bool = False) -> None:
-        """Show a plan, why it was chosen and what comes next; `explain` shows every alternative."""
+    def show_plan(self, plan: Plan, *, explain: bool = False, offer: bool = True) -> None:
+        """Show a plan and why it was chosen; `explain` shows every alternative, `offer` what comes next."""
         if self.options.json:
             self.show_json(json.loads(plans.to_json(plan)))
         else:
-            self._show(view_plan(plan, self._page, explain=explain))
+            self._show(view_plan(plan, self._page, explain=explain, offer=offer))
 
     def show_alternatives(self, alternatives: Sequence[Alternative], *, explain: bool = False) -> None:
         """Show what was considered where nothing could be chosen."""

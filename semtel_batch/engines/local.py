@@ -20,7 +20,7 @@ from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
-from semtel_batch.errors import BadConfig, BadData
+from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.families import family_of
 from semtel_batch.legs import way_of_asking
 from semtel_batch.planner.job import Answered, Job
@@ -89,13 +89,23 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
 @contextmanager
 def _kept_or_removed(folder: Path) -> Iterator[Path]:
     """A plan's folder: kept if all went well, else removed with the folders that were made for it."""
+    files, state, project = folder.parents[:3]
+    made = [place for place in (files, state, project) if not place.exists()]
+    try:
+        project.mkdir(parents=True, exist_ok=True)
+        for private in (state, files):  # conversations lie here: nobody else may read them
+            private.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{files} can't be made ({error.strerror}); choose a folder you may write with --project."
+        ) from error
     try:
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in (folder.parent, folder.parent.parent):
+        for place in made:
             with suppress(OSError):
-                parent.rmdir()  # refuses where anything else lies
+                place.rmdir()  # refuses where anything else lies
         raise
 
 

@@ -27,8 +27,6 @@ def _about_labels(job: Job, chosen: Estimate) -> Iterator[str]:
     quality = chosen.quality
     if not quality.assumed:
         return
-    change = f"{quality.label_change:.1%}"
-    yield f"Uncertified: {change} of labels may differ from the naive way's, which is assumed. {quality.basis}."
     if job.objective.min_agreement is None:
         yield "No --min-agreement was given: the cheapest way was chosen whatever it does to labels."
 

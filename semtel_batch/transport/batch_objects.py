@@ -25,14 +25,14 @@ def progress_of(batch: Mapping[str, Any]) -> Progress:
     """Say in our words where a batch stands. A word we don't know means that there is something to wait for."""
     status = status_of(batch)
     state = BatchState.READY if status in _READY else BatchState.WAITING
-    counts = batch.get("request_counts") or {}
+    counts = _mapping(batch.get("request_counts"))
     code, message = _first_error(batch) if status == "failed" else (None, None)
     return Progress(
         state=BatchState.REJECTED if status == "failed" else state,
         status=status,
-        n_completed=counts.get("completed") or 0,
-        n_failed=counts.get("failed") or 0,
-        n_total=counts.get("total") or 0,
+        n_completed=_count(counts.get("completed")),
+        n_failed=_count(counts.get("failed")),
+        n_total=_count(counts.get("total")),
         error_code=code,
         error_message=message,
     )
@@ -40,7 +40,8 @@ def progress_of(batch: Mapping[str, Any]) -> Progress:
 
 def result_files(batch: Mapping[str, Any]) -> list[str]:
     """The output and the error file, as far as there are any; "" means none."""
-    return [batch[name] for name in ("output_file_id", "error_file_id") if batch.get(name)]
+    named = (batch.get(name) for name in ("output_file_id", "error_file_id"))
+    return [name for name in named if name and isinstance(name, str)]
 
 
 def rest_outcome(batch: Mapping[str, Any]) -> Outcome:
@@ -51,17 +52,15 @@ def rest_outcome(batch: Mapping[str, Any]) -> Outcome:
 def created_at(thing: Mapping[str, Any]) -> float | None:
     """When a batch or file was made, unix seconds; older Azure versions write ISO times."""
     value = thing.get("created_at")
-    if isinstance(value, int | float):
-        return float(value)
     try:
-        return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
+        return float(value) if isinstance(value, int | float) else datetime.fromisoformat(str(value)).timestamp()
+    except (ValueError, OverflowError):
         return None
 
 
 def key_of(batch: Mapping[str, Any]) -> str | None:
     """The key of the shard that a batch is ours for."""
-    key = (batch.get("metadata") or {}).get(KEY)
+    key = _mapping(batch.get("metadata")).get(KEY)
     return key if isinstance(key, str) else None
 
 
@@ -91,9 +90,16 @@ def is_upload_of(file: Mapping[str, Any], name: str, n_bytes: int) -> bool:
 
 
 def _first_error(batch: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    errors = (batch.get("errors") or {}).get("data") or []
-    first = errors[0] if errors and isinstance(errors[0], Mapping) else {}
-    message, line = first.get("message"), first.get("line")
-    if line is not None:
-        message = f"line {line}: {message}"
-    return first.get("code"), message
+    errors = _mapping(batch.get("errors")).get("data")
+    first = _mapping(errors[0]) if isinstance(errors, list) and errors else {}
+    code, message, line = first.get("code"), first.get("message"), first.get("line")
+    said = None if message is None else str(message)
+    return None if code is None else str(code), said if line is None else f"line {line}: {said}"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 < value < 2**63 else 0

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 # Go's durations: "8.64s", "1m4.296s", "6ms", "1h2m3s". Both micro signs are in use.
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h|d)")
+_PART = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ns|us|µs|μs|ms|s|m|h|d)")
 _GO = re.compile(rf"(?:{_PART.pattern})+")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -58,7 +59,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
         return float(text)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):  # it was written for mail and trusts its dates
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - now).total_seconds())
@@ -73,7 +74,7 @@ def reset_wait_s(allowances: Allowances) -> float | None:
 def _allowance(headers: Mapping[str, str], of: str) -> Allowance | None:
     limit, remaining = headers.get(f"x-ratelimit-limit-{of}"), headers.get(f"x-ratelimit-remaining-{of}")
     # Azure sends -1 where it does not know.
-    if limit is None or remaining is None or not limit.isdecimal() or not remaining.isdecimal() or int(limit) == 0:
+    if not (limit and remaining and _COUNT.fullmatch(limit) and _COUNT.fullmatch(remaining)) or int(limit) == 0:
         return None
     reset = headers.get(f"x-ratelimit-reset-{of}")
     return Allowance(limit=int(limit), remaining=int(remaining), reset_s=parse_duration(reset) if reset else None)

@@ -19,6 +19,7 @@ MALFORMED = "malformed_reply"  # ours: a 200 whose body is not a completion
 # 400s by which a provider declines the content itself. `invalid_prompt` is OpenAI's for flagged prompts.
 _DECLINED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"})
 _MESSAGE_CHARS = 500
+_MOST_TOKENS = 2**32  # what a part's columns hold; no answer has so many
 
 # Half an escaped emoji, as a cut answer may end with: JSON lets it pass, UTF-8 and strict parsers do not.
 _LONE_SURROGATE = re.compile(
@@ -150,7 +151,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if type(value) is int and 0 < value < _MOST_TOKENS else 0  # True is an int too
 
 
 def _text(value: object) -> str | None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 from semtel_batch.records import Answer, Outcome
 from semtel_batch.transport.replies import answer_from, parse, provider_error
@@ -28,7 +29,7 @@ def read_line(line: bytes) -> Answer | None:
         return None
     custom_id, response = row["custom_id"], row.get("response")
     status = response.get("status_code") if isinstance(response, Mapping) else None
-    if not isinstance(response, Mapping) or not isinstance(status, int) or status == 0:
+    if not isinstance(response, Mapping) or not _is_status(status):
         return _without_response(custom_id, status, row.get("error"))
     answer = answer_from(custom_id, status, response.get("body"))
     if answer.error_code is None and answer.outcome is Outcome.ERRORED:
@@ -83,6 +84,10 @@ def is_whole(path: Path) -> bool:
     return bool(last) and parse(last[0]) is not None
 
 
+def _is_status(value: object) -> TypeGuard[int]:
+    return type(value) is int and 100 <= value <= 599
+
+
 def _is_good(answer: Answer) -> bool:
     return answer.status_code == 200 and answer.outcome is not Outcome.ERRORED
 
@@ -92,7 +97,7 @@ def _without_response(custom_id: str, status: object, error: object) -> Answer:
     return Answer(
         custom_id=custom_id,
         outcome=_ENDED_BY_CODE.get(told.code or "", Outcome.ERRORED),
-        status_code=status if isinstance(status, int) else None,
+        status_code=0 if status == 0 else None,
         error_code=told.code or _NO_RESPONSE,
         error_message=told.message,
     )

@@ -10,7 +10,7 @@ from semtel_batch.sandbox.batches import Batch, check_cancel, new_batch
 from semtel_batch.sandbox.endpoint import Endpoint
 from semtel_batch.sandbox.errors import ApiError, bad_request
 from semtel_batch.sandbox.exchange import json_body, reply
-from semtel_batch.sandbox.file_routes import limit_of, listing, page
+from semtel_batch.sandbox.file_routes import limit_of, listed, listing, page
 
 _HOUR_S = 3_600
 
@@ -61,7 +61,7 @@ def _fail_fast(endpoint: Endpoint, batch: Batch) -> None:
 
 async def list_batches(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     limit = limit_of(request, 20, 100)
-    chosen, more = page(endpoint.batches.newest_first(), request.query.get("after"), limit)
+    chosen, more = page(listed(endpoint, endpoint.batches.newest_first()), request.query.get("after"), limit)
     return reply(listing([batch.shown() for batch in chosen], has_more=more))
 
 

@@ -79,12 +79,12 @@ class _Dropped(Exception):
 
 
 async def _failing(endpoint: Endpoint, request: web.Request, action: Action, fault: str) -> web.StreamResponse:
-    if fault == "hang":
+    if fault in {"drop_after", "error_after", "hang_after"}:
+        await action(endpoint, request)
+    if fault in {"hang", "hang_after"}:
         while request.transport is not None and not request.transport.is_closing():
             await asyncio.sleep(0.02)
         raise _Dropped(fault)
-    if fault in {"drop_after", "error_after"}:
-        await action(endpoint, request)
     if fault in {"drop_after", "drop_before"}:
         if request.transport is not None:
             request.transport.abort()

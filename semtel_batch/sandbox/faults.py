@@ -20,6 +20,7 @@ HTTP_FAULTS = (
     "drop_after",  # the connection ends, and it was done, and is billed
     "error_after",  # 500, and yet it was done
     "prompt_filter",  # 400: the provider's content filter stopped the prompt
+    "hang_after",  # no answer at all, and it was done
     "hang",  # no answer at all until the client gives up; nothing was done
 )
 # In what the model says.

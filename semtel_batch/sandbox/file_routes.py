@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
 
-from semtel_batch.sandbox.batches import lasting
+from semtel_batch.sandbox.batches import Batch, lasting
 from semtel_batch.sandbox.endpoint import Endpoint
 from semtel_batch.sandbox.errors import ApiError, bad_request, missing, wrong_type
 from semtel_batch.sandbox.exchange import reply
@@ -18,6 +19,8 @@ from semtel_batch.sandbox.multipart import Form, MalformedForm, receive
 
 _PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
 _MAX_FILE_BYTES = 512 << 20
+
+Thing = TypeVar("Thing", Batch, StoredFile)
 
 
 async def upload(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
@@ -80,12 +83,18 @@ def _begins_well(path: Path) -> bool:
 
 async def list_files(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     query = request.query
-    files = list(endpoint.files.newest_first(query.get("purpose")))
+    files = listed(endpoint, endpoint.files.newest_first(query.get("purpose")))
     if query.get("order") == "asc":
         files.reverse()
     chosen, more = page(files, query.get("after"), _limit(query.get("limit"), 10_000, 10_000))
     data = [file.shown() for file in chosen]
     return reply(listing(data, has_more=more))
+
+
+def listed(endpoint: Endpoint, things: Iterable[Thing]) -> list[Thing]:
+    """Those that are old enough to be in a list."""
+    until = endpoint.clock.now() - endpoint.settings.listed_after_s
+    return [thing for thing in things if thing.created_at <= until]
 
 
 def _limit(given: str | None, default: int, highest: int) -> int:

@@ -75,6 +75,7 @@ class Settings:
     finalizing_s: float = 0.5
     cancelling_s: float = 0.5
     file_visible_after_s: float = 0.0  # a fresh upload cannot be used by a batch before
+    listed_after_s: float = 0.0  # a fresh batch or file is in no list before
 
     # Faults: name → rate; the names are in faults.py.
     faults: Mapping[str, float] = field(default_factory=dict)

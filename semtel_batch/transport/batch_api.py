@@ -21,6 +21,7 @@ from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.replies import ProviderError, parse, provider_error
 
 _CONNECT_S = 10.0
+_CALL_S = 60.0  # without an answer, a call is in doubt: the lists are read instead of waiting on
 _TRANSFER_S = 600.0  # between two pieces of an upload or a download: the provider reads 200 MB before it answers
 # Azure keeps files for ever and allows 500 of them, unless they expire: then 10,000. 30 days is OpenAI's own default.
 _30_DAYS_S = 30 * 86_400
@@ -60,7 +61,8 @@ class BatchApi:
             "OpenAI-Project": omit,
             **connection.headers,
         }
-        timeout = httpx2.Timeout(_TRANSFER_S, connect=_CONNECT_S)
+        timeout = httpx2.Timeout(_CALL_S, connect=_CONNECT_S)
+        self._transfer = httpx2.Timeout(_TRANSFER_S, connect=_CONNECT_S)
         self._client = OpenAI(
             api_key="unused: the header comes from the connection",
             base_url=connection.base_url,
@@ -119,6 +121,7 @@ class BatchApi:
                     purpose="batch",
                     expires_after={"anchor": "created_at", "seconds": _30_DAYS_S} if self._expires else omit,
                     extra_headers=self._headers,
+                    timeout=self._transfer,
                 )
             )
 
@@ -126,7 +129,8 @@ class BatchApi:
         """Write a file's content to `path`, streamed. A connection that ends early is a failed call."""
 
         def written() -> None:
-            with self._client.files.with_streaming_response.content(file_id, extra_headers=self._headers) as response:
+            content = self._client.files.with_streaming_response.content
+            with content(file_id, extra_headers=self._headers, timeout=self._transfer) as response:
                 for piece in response.iter_bytes(1 << 18):
                     target.write(piece)
 

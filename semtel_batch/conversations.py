@@ -7,10 +7,11 @@ of that folder, and a text is read back only where a request is composed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ from semtel_batch.sources import Columns, find_files, records
 __all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
 
 CHUNK_ROWS = 50_000
-PART_BYTES = 32 * 2**20  # of text: 50,000 long meetings would be gigabytes
+PART_BYTES = 8 * 2**20  # of text: a few parts at once, in several forms, are what planning takes in memory
+_PARTS_KEPT = 8  # while texts are read in turn: packs are formed over neighbours, and so come from a few parts at once
 _INDEX = "index.parquet"
 
 
@@ -92,9 +94,42 @@ def load_hashes(folder: Path, rows: npt.ArrayLike | pl.Series) -> list[bytes]:
     return _load(folder, rows, "text_hash", pl.Binary)["text_hash"].to_list()
 
 
+def iter_texts(folder: Path, rows: npt.ArrayLike | pl.Series, ends: Sequence[int]) -> Iterator[pl.Series]:
+    """The texts of rows[0:ends[0]], rows[ends[0]:ends[1]] and so on; a part is kept while a later piece needs it."""
+    wanted = np.asarray(rows, dtype=np.int64)
+    part_ends = _part_ends(folder)
+    part_of = np.searchsorted(part_ends, wanted, side="right")
+    last_use = dict(
+        zip(part_of.tolist(), np.searchsorted(ends, np.arange(len(wanted)), side="right").tolist(), strict=True)
+    )
+    parts: dict[int, pl.Series] = {}
+    for number, (start, end) in enumerate(itertools.pairwise([0, *ends])):
+        found = []
+        for part in np.unique(part_of[start:end]).tolist():
+            if part not in parts:
+                parts[part] = _read_kept(folder / _part_name(part), ["text"])["text"]
+            places = np.flatnonzero(part_of[start:end] == part)
+            first = int(part_ends[part - 1]) if part else 0
+            texts = parts[part].gather(wanted[start:end][places] - first)
+            found.append(pl.DataFrame({"place": places, "text": texts}))
+        yield pl.concat(found).sort("place")["text"] if len(found) > 1 else found[0]["text"]
+        needed = [part for part in parts if last_use[part] > number]
+        parts = {part: parts[part] for part in needed[-_PARTS_KEPT:]}
+
+
+def prompt_bytes(folder: Path, rows: npt.ArrayLike | pl.Series) -> npt.NDArray[np.int64]:
+    """`n_bytes` of these rows, in this order."""
+    return _read_kept(folder / _INDEX, ["n_bytes"])["n_bytes"].gather(np.asarray(rows)).cast(pl.Int64).to_numpy()
+
+
+def _part_ends(folder: Path) -> npt.NDArray[np.uint32]:
+    """The row after each part's last."""
+    return _read_kept(folder / _INDEX, ["part"])["part"].rle().struct.field("len").cum_sum().to_numpy()
+
+
 def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type[pl.DataType]) -> pl.DataFrame:
     wanted = np.asarray(rows, dtype=np.int64)
-    ends = _read_kept(folder / _INDEX, ["part"])["part"].rle().struct.field("len").cum_sum().to_numpy()
+    ends = _part_ends(folder)
     part_of = np.searchsorted(ends, wanted, side="right")
     found = []
     for part in np.unique(part_of).tolist():

@@ -38,8 +38,9 @@ class Intake:
         self._price = plan.price(shard.endpoint, shard.tier)
         members = read_parts([row.manifest], MANIFEST)
         self._rows = members["row"].to_numpy()
-        self._counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
-        self._starts = np.cumsum(self._counts) - self._counts
+        counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
+        self._counts: list[int] = counts.tolist()  # lists: an array takes longer to give a single number
+        self._starts: list[int] = (np.cumsum(counts) - counts).tolist()
         self._hashes = load_hashes(conversations, members["row"])
         self._cleaners = {c.name: Cleaner(c) for c in _asked(plan, shard)}
         self._versions = {name: plan.classifier(name).version for name in shard.classifiers}
@@ -122,29 +123,30 @@ class Intake:
         return fingerprint(self._hashes[at], self._versions[classifier], self._way, judged)
 
     def _labels_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
-        columns: dict[str, list[object]] = {name: [] for name in LABELS}
-        add = [columns[name].append for name in LABELS]
+        read: list[tuple[object, ...]] = []
+        places: list[int] = []  # in the manifest
         for answer in answers:
             request = request_number(answer.custom_id)
-            n, start = int(self._counts[request]), int(self._starts[request])
+            n, before = self._counts[request], self._starts[request] - 1
             last_word = n == 1 and answer.outcome in _FAILED and not can_be_asked_again(answer)
             for verdict in read_answer(answer, n, self._cleaners):
-                at = start + verdict.slot - 1
-                values = (
-                    self._rows[at],
-                    verdict.classifier,
-                    verdict.label,
-                    verdict.outcome.value,
-                    verdict.how,
-                    verdict.detail or _reason(answer, verdict.outcome),
-                    last_word,
-                    request,
-                    verdict.slot,
-                    self._fingerprint(int(at), verdict.classifier),
+                place = before + verdict.slot
+                places.append(place)
+                read.append(
+                    (
+                        verdict.classifier,
+                        verdict.label,
+                        verdict.outcome.value,
+                        verdict.how,
+                        verdict.detail or _reason(answer, verdict.outcome),
+                        last_word,
+                        request,
+                        verdict.slot,
+                        self._fingerprint(place, verdict.classifier),
+                    )
                 )
-                for append, value in zip(add, values, strict=True):
-                    append(value)
-        return pl.DataFrame(columns, schema=LABELS)
+        columns = [self._rows[places], *zip(*read, strict=True)] if read else []
+        return pl.DataFrame(dict(zip(LABELS, columns, strict=False)), schema=LABELS)
 
 
 def judged_labels(labels: pl.DataFrame) -> Judged:

@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from semtel_batch.compose.prompt import Block, batch_line, user_content
 from semtel_batch.compose.truncate import truncate_texts
-from semtel_batch.conversations import load_texts
+from semtel_batch.conversations import iter_texts, prompt_bytes
 from semtel_batch.legs import encoding_of, shortening, wording
 from semtel_batch.parts import MANIFEST, read_parts, settle
 from semtel_batch.plans import Plan
 from semtel_batch.records import Shard, Stage, Strategy
 
-_COMPOSED_AT_ONCE = 4_000  # conversations in memory while a file is written
+# What is in memory while a file is written; one request may be larger.
+_COMPOSED_AT_ONCE = 4_000  # conversations
+_COMPOSED_BYTES = 16 * 2**20
+_WRITTEN_AT_ONCE = 1 << 20
 
 
 def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, labels: pl.DataFrame) -> None:
@@ -32,7 +36,7 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
     prompt = wording(plan, leg, shard.classifiers, shard.stage)
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
     temporary = shard.path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
         for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
             blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
             body = prompt.body(user_content(blocks), len(blocks))
@@ -75,23 +79,35 @@ def _requests(
     manifest: pl.DataFrame, conversations: Path, shorten: _Shortener
 ) -> Iterator[tuple[list[tuple[int, str]], int]]:
     """Yield ([(row, text), …], request number) in order, a few thousand conversations in memory at a time."""
-    numbers = manifest["request"].to_numpy()
+    ends = _pieces(manifest["request"].to_numpy(), prompt_bytes(conversations, manifest["row"]))
     start = 0
-    while start < len(numbers):
-        end = min(start + _COMPOSED_AT_ONCE, len(numbers))
-        if end < len(numbers):  # do not split a request
-            end = int(np.searchsorted(numbers, numbers[end - 1], side="right"))
-        piece = manifest[start:end]
-        shortened = shorten(load_texts(conversations, piece["row"])["text"])
+    for end, texts in zip(ends, iter_texts(conversations, manifest["row"], ends), strict=True):
+        piece = manifest[start:end].select("request", "row")
         rows: list[tuple[int, str]] = []
-        current = int(numbers[start])
-        for request, row, text in zip(piece["request"], piece["row"], shortened, strict=True):
+        current = int(piece["request"][0])
+        for (request, row), text in zip(piece.rows(), shorten(texts).to_list(), strict=True):
             if request != current:
                 yield rows, current
                 rows, current = [], request
             rows.append((row, text))
         yield rows, current
         start = end
+
+
+def _pieces(requests: npt.NDArray[np.uint32], n_bytes: npt.NDArray[np.int64]) -> list[int]:
+    """Where to cut the members of requests into pieces to be composed at once; no request is split."""
+    bytes_before = np.concatenate(([0], np.cumsum(n_bytes)))
+    last_rows = np.flatnonzero(np.append(requests[1:] != requests[:-1], True)) + 1
+    ends: list[int] = []
+    start = 0
+    while start < len(requests):
+        reach = int(np.searchsorted(bytes_before, bytes_before[start] + _COMPOSED_BYTES, side="right")) - 1
+        most = min(start + _COMPOSED_AT_ONCE, reach)
+        at = int(np.searchsorted(last_rows, most, side="right")) - 1
+        end = int(last_rows[at]) if at >= 0 and last_rows[at] > start else int(last_rows[last_rows > start][0])
+        ends.append(end)
+        start = end
+    return ends
 
 
 def _labels_by_row(labels: pl.DataFrame, classifiers: tuple[str, ...]) -> dict[int, tuple[tuple[str, str], ...]]:

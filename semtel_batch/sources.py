@@ -26,7 +26,7 @@ from semtel_batch.errors import BadConfig, BadData
 Rows = npt.NDArray[np.int64]
 
 FORMATS = {".parquet": "parquet", ".jsonl": "ndjson", ".ndjson": "ndjson", ".csv": "csv"}
-BLOCK_BYTES = 16 * 2**20  # larger ones cost more: malloc gives their pages back and faults them in anew
+BLOCK_BYTES = 4 * 2**20  # larger ones are no faster, and some ten times as much is held while one is read
 BATCH_ROWS = 2_048  # of parquet and csv: even of long meetings some 300 MB at most
 Schema = dict[str, pl.DataType | type[pl.DataType]]
 TURNS = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
@@ -151,7 +151,7 @@ def _read_ndjson(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Reco
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines, some 16 MiB at a time. Only b"\\n" ends a line: texts hold U+2028 and U+0085."""
+    """Whole lines, some 4 MiB at a time. Only b"\\n" ends a line: texts hold U+2028 and U+0085."""
     with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
         block = file.read(BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")
         while block:
@@ -169,15 +169,27 @@ def _keys(block: bytes, frame: pl.DataFrame, columns: Columns) -> list[str]:
 def _parsed(path: Path, block: bytes, lines: range, columns: Columns) -> Records:
     turn = pl.Struct({columns.role: pl.String, columns.content: pl.String})
     schema: Schema = {columns.conversation_id: pl.String, columns.turns: pl.List(turn), columns.text: pl.String}
-    try:
-        frame = pl.read_ndjson(io.BytesIO(block), schema=schema)
-    except pl.exceptions.PolarsError:
-        return _parsed_by_line(path, block, lines, columns)
+    frame = _decoded_lines(block, schema)
+    if frame is None:
+        try:
+            frame = pl.read_ndjson(io.BytesIO(block), schema=schema)
+        except pl.exceptions.PolarsError:
+            return _parsed_by_line(path, block, lines, columns)
     frame.columns = list(SCHEMA)
     if (columns.role, columns.content) != ("role", "content"):
         renamed = pl.col("turns").list.eval(pl.element().struct.rename_fields(["role", "content"]))
         frame = frame.with_columns(renamed)
     return Records(path=path, rows=_line_numbers(block, frame.height, lines), frame=frame)
+
+
+def _decoded_lines(block: bytes, schema: Schema) -> pl.DataFrame | None:
+    """What `read_ndjson` reads, in half its time; None where a value is of another type than it is asked for."""
+    try:
+        written = [line for line in block.decode().split("\n") if line and not line.isspace()]
+        rows = pl.Series(written, dtype=pl.String).str.json_decode(pl.Struct(schema))
+    except (UnicodeDecodeError, pl.exceptions.PolarsError):
+        return None
+    return None if rows.has_nulls() else rows.struct.unnest()  # a bare `null` is no row
 
 
 def _line_numbers(block: bytes, n_rows: int, lines: range) -> Rows:

@@ -93,7 +93,7 @@ def measure(
 
 def user_content(blocks: Sequence[Block]) -> str:
     """The user message: one block a conversation, ids 1…n, nothing else."""
-    return "\n".join(_block(i, block) for i, block in enumerate(blocks, start=1))
+    return "\n".join([_block(i, block) for i, block in enumerate(blocks, start=1)])
 
 
 def labels_tokens(classifiers: Sequence[Classifier], encoding: str) -> int:

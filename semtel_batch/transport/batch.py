@@ -39,7 +39,7 @@ from semtel_batch.transport.verdicts import Patience
 
 log = logging.getLogger("semtel_batch.transport")
 
-_GROUP_SIZE = 2_000  # answers, written down in one transaction
+_GROUP_SIZE = 5_000  # answers, written down in one transaction
 _CUT = ProviderError(code="cut_download")
 # A file just uploaded may be unknown to the next call for a moment. The 400 for that names the file, or nothing.
 _FILE_PARAMS = frozenset({None, "file_id", "input_file_id"})

@@ -17,7 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semtel_batch import conversations, sources, transcripts
-from semtel_batch.conversations import Columns, ingest, iter_parts, load_index, load_texts, read
+from semtel_batch.conversations import (
+    Columns,
+    ingest,
+    iter_parts,
+    iter_texts,
+    load_index,
+    load_texts,
+    prompt_bytes,
+    read,
+)
 from semtel_batch.errors import BadConfig, BadData, StoreError
 
 ENCODING = "o200k_base"
@@ -378,6 +387,67 @@ def test_long_texts_make_small_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ingested = ingest(str(_ndjson(tmp_path / "data.jsonl", rows)), Columns(), tmp_path / "kept", ENCODING)
     assert ingested.n_parts == 5  # a block of 700 bytes and the rest of its line are two rows, enough for a part
     assert load_texts(tmp_path / "kept", [8, 0])["row"].to_list() == [8, 0]
+
+
+@pytest.mark.parametrize("n_kept", [1, 2, 8])
+def test_texts_come_in_turn_whatever_parts_hold_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_kept: int
+) -> None:
+    rows = [{"conversation_id": n, "text": f"number {n}"} for n in range(40)]
+    ingest(str(_ndjson(tmp_path / "data.jsonl", rows)), Columns(), tmp_path / "kept", ENCODING, chunk_rows=7)
+    monkeypatch.setattr(conversations, "_PARTS_KEPT", n_kept)
+    wanted = [*range(0, 40, 3), 39, 0, 14, 14, 7]
+    pieces = list(iter_texts(tmp_path / "kept", wanted, [4, 5, 17, 19]))
+    assert [piece.to_list() for piece in pieces] == [
+        [f"number {n}" for n in wanted[start:end]] for start, end in ((0, 4), (4, 5), (5, 17), (17, 19))
+    ]
+    assert list(iter_texts(tmp_path / "kept", [], [])) == []
+
+
+def test_a_part_is_read_once_for_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"conversation_id": n, "text": f"number {n}"} for n in range(40)]
+    ingest(str(_ndjson(tmp_path / "data.jsonl", rows)), Columns(), tmp_path / "kept", ENCODING, chunk_rows=10)
+    read_parquet, files = pl.read_parquet, []
+
+    def counted(path: Path, **how: Any) -> pl.DataFrame:
+        files.append(path.name)
+        return read_parquet(path, **how)
+
+    monkeypatch.setattr(pl, "read_parquet", counted)
+    assert sum(piece.len() for piece in iter_texts(tmp_path / "kept", range(40), range(3, 43, 3))) == 40
+    assert sorted(files) == ["index.parquet", *(f"part-0000{n}.parquet" for n in range(4))]
+
+
+def test_prompt_bytes_are_those_of_the_index_in_the_order_asked_for(tmp_path: Path) -> None:
+    rows = [{"conversation_id": n, "text": "x" * n} for n in range(20)]
+    ingest(str(_ndjson(tmp_path / "data.jsonl", rows)), Columns(), tmp_path / "kept", ENCODING)
+    n_bytes = load_index(tmp_path / "kept")["n_bytes"].to_list()
+    assert prompt_bytes(tmp_path / "kept", pl.Series([7, 0, 7])).tolist() == [n_bytes[7], n_bytes[0], n_bytes[7]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"conversation_id": 1, "text": "a"}',
+        '{"conversation_id": 1.50, "text": true, "turns": null}',
+        '{"conversation_id": "a", "text": {"x": [1, 2.0]}}',
+        '{"conversation_id": "a", "turns": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}',
+        '{"conversation_id": "a", "turns": [{"role": "user", "content": 5, "more": 1}, {"role": "user"}]}',
+        '{"text": "b\\u0000\\u2028\u2028\u0085", "conversation_id": 12345678901234567890123}',
+        '\n  {"conversation_id": "a", "text": "a", "text": "b"}  \r\n \n{"conversation_id": "b"}\n\n',
+    ],
+)
+def test_lines_are_read_as_polars_reads_the_file(line: str) -> None:
+    block = line.encode()
+    chunk = sources._parsed(Path("data.jsonl"), block, range(1, 2 + block.count(b"\n")), Columns())
+    assert chunk.frame.rows() == pl.read_ndjson(block, schema=sources.SCHEMA).rows()
+
+
+def test_a_line_that_says_null_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"conversation_id": "a", "text": "x"}\nnull\n', encoding="utf-8")
+    with pytest.raises(BadData, match="row 2: it is a JSON NoneType"):
+        list(read(str(path)))
 
 
 def test_ingest_replaces_what_was_there_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from semtel_batch.errors import EndpointError, QuotaExhausted, StoreError
 from semtel_batch.records import Answer, Outcome, Usage
 from semtel_batch.transport.headers import parse_duration, read_allowances, reset_wait_s, retry_after_s
 from semtel_batch.transport.replies import MALFORMED, answer_from, parse, provider_error
-from semtel_batch.transport.shardfile import calls, request_url
+from semtel_batch.transport.shardfile import calls, custom_ids, request_url
 from semtel_batch.transport.verdicts import (
     Patience,
     Verdict,
@@ -296,6 +296,7 @@ def test_a_shard_is_read_line_by_line_with_its_bodies_as_they_are(tmp_path: Path
     assert (first.custom_id, first.url, first.body, first.token_cap) == ("a1", "/v1/chat/completions", body, 7)
     assert (second.custom_id, second.url, second.token_cap) == ("b2", "/v1/embeddings", 5)
     assert [call.custom_id for call in calls(path, {"a1"})] == ["b2"]
+    assert list(custom_ids(path)) == ["a1", "b2"]
     assert request_url(path) == "/v1/chat/completions"
 
 
@@ -306,3 +307,5 @@ def test_a_broken_or_lost_shard_is_named(tmp_path: Path) -> None:
     path.write_bytes(b'{"custom_id":"a"')
     with pytest.raises(StoreError, match="Line 1"):
         list(calls(path))
+    with pytest.raises(StoreError, match="Line 1"):
+        list(custom_ids(path))

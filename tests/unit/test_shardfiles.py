@@ -34,7 +34,7 @@ from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.plans import Plan
 from semtel_batch.records import Keep, Shard, Stage, Strategy, Tier
 from semtel_batch.rows import Generation, NewShard
-from semtel_batch.shardfiles import custom_id, remove_files, request_number, write_file
+from semtel_batch.shardfiles import _pieces, custom_id, remove_files, request_number, write_file
 from semtel_batch.tokens import count
 
 NO_LABELS = pl.DataFrame(schema={"row": pl.UInt32, "classifier": pl.String, "label": pl.String})
@@ -239,6 +239,35 @@ def test_more_conversations_than_are_composed_at_once(start: Start, monkeypatch:
     shard.shard.path.unlink()
     write_file(made.plan, shard.shard, shard.manifest, made.conversations, NO_LABELS)
     assert shard.shard.path.read_bytes().removesuffix(b"\n").split(b"\n") == whole
+
+
+@pytest.mark.parametrize("n_bytes", [1, 900, 4_000])
+def test_long_conversations_are_composed_a_few_at_a_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch, n_bytes: int
+) -> None:
+    made = start(plan(packed(7)), LONG)
+    whole = write(made, asking(made.plan, range(40)))
+    shard = made.store.shards(PLAN_ID)[0]
+    shard.shard.path.unlink()
+    monkeypatch.setattr("semtel_batch.shardfiles._COMPOSED_BYTES", n_bytes)
+    write_file(made.plan, shard.shard, shard.manifest, made.conversations, NO_LABELS)
+    assert shard.shard.path.read_bytes().removesuffix(b"\n").split(b"\n") == whole
+
+
+@pytest.mark.parametrize(("at_once", "n_bytes"), [(5, 10**6), (1, 10**6), (1_000, 35), (1_000, 10**6)])
+def test_pieces_end_between_requests_and_keep_their_size(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, n_bytes: int
+) -> None:
+    monkeypatch.setattr("semtel_batch.shardfiles._COMPOSED_AT_ONCE", at_once)
+    monkeypatch.setattr("semtel_batch.shardfiles._COMPOSED_BYTES", n_bytes)
+    requests = np.repeat(np.arange(9, dtype=np.uint32), [3, 1, 1, 4, 2, 1, 1, 1, 6])
+    ends = _pieces(requests, np.full(20, 10, dtype=np.int64))
+    starts = [0, *ends[:-1]]
+    assert ends[-1] == 20
+    for first, end in zip(starts, ends, strict=True):
+        assert end == 20 or requests[end] != requests[end - 1]
+        fits = end - first <= at_once and (end - first) * 10 <= n_bytes
+        assert fits or len(set(requests[first:end])) == 1  # a request that is too large comes alone
 
 
 def test_long_texts_are_cut_but_not_for_the_second_opinion(start: Start) -> None:

@@ -53,8 +53,11 @@ class Batching:
                 sent |= self._send_or_split(row)
         return sent
 
-    def poll(self) -> bool:
-        """Look at every batch and take in those that ended. True if one did."""
+    def poll(self, *, cancelled: bool = False) -> bool:
+        """Look at every batch and take in those that ended. True if one did.
+
+        Of a `cancelled` plan it does not matter why a batch was rejected.
+        """
         moved = False
         for row, submission in self._work.submitted():
             if submission.receipt.batch_id:
@@ -64,6 +67,10 @@ class Batching:
                     raise
                 except Incomplete as trouble:  # may pass; the next look goes on from here
                     log.warning("%s: %s", row.shard.key, trouble)
+                except EndpointError as refusal:
+                    if not cancelled:
+                        raise
+                    log.warning("%s: %s", row.shard.key, refusal)
         return moved
 
     def cancel(self) -> None:
@@ -112,6 +119,12 @@ class Batching:
         decision = self._decide(row)
         if decision.move is Move.SPLIT:
             self._split(row, decision.max_tokens)
+        if decision.move is Move.GIVE_UP:
+            raise EndpointError(
+                f"The batch queue of endpoint '{row.shard.endpoint}' has had no room for shard {row.shard.key} "
+                f"({row.shard.prompt_tokens:,} tokens) although none of this plan's batches is in it; wait for others "
+                f"to end or raise its limit, then run: semtel-batch collect {self._work.plan.id} --wait"
+            )
         if decision.move is not Move.SEND:
             return decision.move is Move.SPLIT
         self._work.extend_lease()

@@ -41,6 +41,8 @@ def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, alo
         "truncate_to": limit,
         "keep": strategy.keep.value if limit is not None else None,
         "compress_rate": strategy.compress_rate,
+        # A doubted label must not be its own second opinion, where the strategy asks one by one anyway.
+        "again": prompt.stage is Stage.RECLASSIFY and strategy.conversations_per_request == 1,
     }
     return hashlib.blake2b(orjson.dumps(way, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -131,6 +132,7 @@ class Plan:
 
 
 _PLAN = TypeAdapter(Plan)
+_UNHASHED = frozenset({"id", "created_at", "hash"})
 
 
 def to_json(plan: Plan, *, indent: int | None = None) -> str:
@@ -142,10 +144,23 @@ def from_json(document: str) -> Plan:
 
 
 def seal(plan: Plan) -> Plan:
-    """Give a plan its hash: blake2b over its canonical JSON without id, time and hash."""
+    """Give a plan its hash."""
     return replace(plan, hash=content_hash(plan))
 
 
 def content_hash(plan: Plan) -> str:
-    bare = replace(plan, id="", created_at=datetime.min.replace(tzinfo=plan.created_at.tzinfo), hash="")
-    return "b2:" + hashlib.blake2b(to_json(bare).encode(), digest_size=16).hexdigest()
+    return document_hash(to_json(plan))
+
+
+def document_hash(document: str) -> str:
+    """blake2b over a plan's canonical JSON without its id, time and hash.
+
+    Taken of what is stored and not of the record, so that a later version's new fields leave old plans sound. Raises
+    ValueError for what is no JSON object.
+    """
+    fields = json.loads(document)
+    if not isinstance(fields, dict):
+        raise ValueError("a plan is a JSON object")
+    bare = {name: value for name, value in fields.items() if name not in _UNHASHED}
+    canonical = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "b2:" + hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()

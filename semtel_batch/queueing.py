@@ -16,6 +16,7 @@ from enum import StrEnum
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(minutes=15)
 _PATIENCE = 2  # refusals with nothing of ours in the queue before the shard itself is held too large
+_LAST_REFUSAL = 12  # in a row, some two hours: to go on in silence would be to hang
 _SMALLEST_TOKENS = 20_000  # below this no limit that was ever seen binds; halving on would only make more batches
 # The only place where the number stands: "Limit: 2,000,000 enqueued tokens" (OpenAI), "limit of 30K" (Azure).
 _LIMIT = re.compile(r"[Ll]imit(?:: | of )([\d,]+(?:\.\d+)?)\s*([KMB]?)\b")
@@ -26,6 +27,7 @@ class Move(StrEnum):
     SEND = "send"
     WAIT = "wait"
     SPLIT = "split"
+    GIVE_UP = "give up"  # for now: somebody has to make room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ def decide(
         return Decision(move=Move.SEND)
     if len(refused_at) >= _PATIENCE and limit is None and shard_tokens > _SMALLEST_TOKENS and can_split:
         return _split(shard_tokens, shard_tokens // 2)
+    if len(refused_at) % _LAST_REFUSAL == 0 and now < refused_at[-1] + _FIRST_WAIT:
+        return Decision(move=Move.GIVE_UP)
     return Decision(move=Move.SEND if now >= refused_at[-1] + _pause(len(refused_at)) else Move.WAIT)
 
 

@@ -86,7 +86,8 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
     best = latest(given).select(*_ITEM, "label", "how", "stage", "attempt", "leg", "shard", "request", "slot")
     last = latest(labels.filter(pl.col("stage") != Stage.GRADE.value))
     graded = grade(labels.filter(pl.col("stage") == Stage.GRADE.value))
-    n_tried = labels.group_by(_ITEM).agg(n_attempts=pl.len())
+    asked = (pl.col("stage") != Stage.GRADE.value) & (pl.col("how") != "reused")
+    n_tried = labels.filter(asked).group_by(_ITEM).agg(n_attempts=pl.len())
     return (
         _items(store, plan)
         .join(best, on=_ITEM, how="left", maintain_order="left")

@@ -67,7 +67,7 @@ class Runner:
         pause = _FIRST_POLL_S
         with self._working(None if cancelled else PlanState.RUNNING):
             while not self._finished(cancelled):
-                moved = self._batching.poll() if cancelled else self._advance() | self._batching.poll()
+                moved = self._batching.poll(cancelled=True) if cancelled else self._advance() | self._batching.poll()
                 if moved:
                     pause = _FIRST_POLL_S
                 elif wait:
@@ -90,7 +90,7 @@ class Runner:
         """Stop what can be stopped and end the plan; what was answered before stays to be collected."""
         with self._working(PlanState.CANCELLED):
             self._batching.cancel()
-            self._batching.poll()
+            self._batching.poll(cancelled=True)
             self._settle(PlanState.CANCELLED)
 
     def retry(self) -> int:

@@ -420,7 +420,7 @@ def _unchanged(plan_id: str, document: str) -> Plan:
     """A plan as it was frozen: its hash tells."""
     try:
         plan = plans.from_json(document)
-        sound = plans.content_hash(plan) == plan.hash
+        sound = plans.document_hash(document) == plan.hash
     except ValueError:
         sound = False
     if not sound:

@@ -31,11 +31,13 @@ _ALONE_SHARE = 0.95
 def pack_room(size: PromptSize, endpoint: Endpoint, n: int) -> int:
     """Tokens of conversations that a request of up to `n` may hold; below 1 if not even an empty one fits.
 
-    Packs also stay below the length at which a provider bills a whole request double.
+    Packs also stay below the length at which a provider bills a whole request double, and below what its batch queue
+    takes at all.
     """
     family = family_of(endpoint.priced_as)
     window = min(family.context_window, family.long_context_over or family.context_window)
-    return int(_PACK_SHARE * window) - size.static_tokens - size.max_completion_tokens(n)
+    room = int(_PACK_SHARE * window) - size.static_tokens - size.max_completion_tokens(n)
+    return min(room, endpoint.enqueued_tokens - size.static_tokens) if endpoint.enqueued_tokens else room
 
 
 def alone_room(size: PromptSize, endpoint: Endpoint) -> int:

@@ -204,7 +204,7 @@ def test_detail_says_how_each_label_came_about_and_what_it_cost(made: Job) -> No
     assert out["conversation_id"].to_list() == ["c0", "c1", "c2", "c3"]
     assert (first["topic"], first["topic_stage"], first["topic_graded"]) == ("Technology", "reclassify", "incorrect")
     assert (first["topic_model"], first["topic_tier"], first["topic_how"]) == ("m-reclassify", "realtime", "exact")
-    assert (first["topic_n_attempts"], first["expertise_n_attempts"]) == (3, 1)
+    assert (first["topic_n_attempts"], first["expertise_n_attempts"]) == (2, 1)
     # realtime: 1000 · 1 + 10 · 4 a million for one item; batch: half of that, shared by the two items of request 0
     assert first["topic_cost_usd"] == Decimal("0.00104")
     assert first["expertise_cost_usd"] == Decimal("0.00026")

@@ -139,7 +139,7 @@ class _Endpoint(_Section):
     tpm: Positive | None = None
     enqueued_tokens: Positive | None = None
     tiers: tuple[Tier, ...] | None = None
-    concurrency: Annotated[int, Field(gt=0, le=10_000)] = 32
+    concurrency: Annotated[int, Field(gt=0, le=10_000)] = 256
     timeout: Seconds = 120.0
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None
@@ -233,7 +233,13 @@ def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:
 
 
 def _check_url(url: str, where: str) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise BadConfig(
+            f"{where}: base_url {url!r} is not an address ({error}); write for example {OPENAI_URL}."
+        ) from error
     if "@" in url:  # before anything that repeats the address
         raise BadConfig(f"{where}: base_url holds a password; put the key in a variable and name it in api_key_env.")
     if parts.scheme not in ("http", "https") or not parts.hostname:

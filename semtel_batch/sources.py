@@ -163,7 +163,10 @@ def _keys(block: bytes, frame: pl.DataFrame, columns: Columns) -> list[str]:
     """The columns of a block: those with a value, and those of its first row."""
     first = next(line for line in block.split(b"\n") if line.strip())
     names = [getattr(columns, name) for name in SCHEMA if frame[name].null_count() < frame.height]
-    return list(dict.fromkeys([*json.loads(first, strict=False), *names]))
+    try:
+        return list(dict.fromkeys([*json.loads(first, strict=False), *names]))
+    except RecursionError:  # Polars reads what is nested more deeply
+        return names
 
 
 def _parsed(path: Path, block: bytes, lines: range, columns: Columns) -> Records:
@@ -213,10 +216,14 @@ def _parsed_by_line(path: Path, block: bytes, lines: range, columns: Columns) ->
                 f"{path}, row {number}: it is not JSON ({problem.msg} at character {problem.pos + 1}); "
                 "write one object a line."
             ) from None
-        except ValueError as problem:
-            raise BadData(f"{path}, row {number}: {problem}.") from None
+        except (ValueError, RecursionError) as problem:
+            raise BadData(f"{path}, row {number}: {_reason(problem)}.") from None
         numbers.append(number)
     return Records(path=path, rows=np.array(numbers, np.int64), frame=pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+
+
+def _reason(problem: Exception) -> str:
+    return "it is nested too deeply; flatten it" if isinstance(problem, RecursionError) else str(problem)
 
 
 def _row(value: Any, columns: Columns) -> tuple[str | None, list[dict[str, str | None]] | None, str | None]:
@@ -314,8 +321,8 @@ def _decoded(path: Path, turns: pl.Series, rows: Rows, columns: Columns) -> pl.S
     for number, value in zip(rows.tolist(), turns.to_list(), strict=True):
         try:
             decoded.append(_turns(value, columns))
-        except ValueError as problem:
-            raise BadData(f"{path}, row {number}: {problem}.") from None
+        except (ValueError, RecursionError) as problem:
+            raise BadData(f"{path}, row {number}: {_reason(problem)}.") from None
     return pl.Series("turns", decoded, dtype=TURNS)
 
 

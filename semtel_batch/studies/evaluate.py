@@ -152,11 +152,14 @@ def read_gold(path: Path) -> pl.DataFrame:
     A column `labels` of {task: gold} stands for its tasks. In JSON a gold may be a list of labels, all of them right.
     """
     try:
-        frame = _read(path)
+        return _with_ids_as_text(path, _read(path))
     except FileNotFoundError as error:
         raise BadData(f"There is no gold file {path}; check the path.") from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadData(f"Gold file {path} can't be read as {path.suffix}: {error}; check its format.") from error
+
+
+def _with_ids_as_text(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
     if "conversation_id" not in frame.columns:
         found = ", ".join(frame.columns) or "no columns"
         raise BadData(f"Gold file {path} has no column conversation_id (it has {found}); add it to every row.")

@@ -1,6 +1,7 @@
 """What the fuzz tests draw from: valid documents with something wrong in them, at any depth, and odd bytes.
 
-The same cases every time (`derandomize`), so that a failure in CI is a failure here.
+The same cases every time, so that a failure in CI is a failure here; with FUZZ_TIMES=20 in the environment twenty
+times as many, and others every time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
@@ -31,12 +33,14 @@ CASES = {
 }
 """How many cases each test runs."""
 
+TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
+
 
 def fuzz(what: str) -> settings:
     """The settings of one fuzz test."""
     return settings(
-        max_examples=CASES[what],
-        derandomize=True,
+        max_examples=CASES[what] * TIMES,
+        derandomize=TIMES == 1,
         database=None,
         deadline=None,
         phases=(Phase.generate,),  # a failing case is small enough, and making it smaller takes minutes

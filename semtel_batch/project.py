@@ -20,7 +20,7 @@ api_key_env = "OPENAI_API_KEY"
 # tpm = 200_000                  # your account's limits page shows them; the provider's headers win while it runs
 # enqueued_tokens = 2_000_000
 # tiers = ["realtime", "batch"]
-# concurrency = 32               # requests in flight at once
+# concurrency = 256              # most requests in flight at once; how many pay is learned while it runs
 
 # [[endpoint]]
 # name = "azure"

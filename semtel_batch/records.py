@@ -7,6 +7,7 @@ or the screen. Money is `Decimal` in US dollars, durations are seconds, times ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -185,7 +186,7 @@ class Endpoint:
     tpm: int | None = None
     enqueued_tokens: int | None = None
     tiers: tuple[Tier, ...] = (Tier.REALTIME, Tier.BATCH)
-    concurrency: int = 32
+    concurrency: int = 256  # at most; how many it really takes is learned
     timeout_s: float = 120.0
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None  # None: looked up by model
@@ -263,3 +264,18 @@ class Answer:
     error_message: str | None = None
     latency_s: float | None = None
     n_tries: int = 1  # how often it was sent, counting tries that a 429 or a 5xx ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What a realtime endpoint did in a short span of time. Failures are tries, most of which are repeated."""
+
+    endpoint: str
+    at: datetime  # when the span ended
+    span_s: float
+    limit: int  # how many were allowed in flight when it ended
+    in_flight: int  # most at once
+    n_answered: int
+    n_limited: int  # 429s
+    n_failed: int
+    p50_s: float | None  # median latency of the answers

@@ -14,6 +14,8 @@ WINDOW_S = {Tier.BATCH: 24 * HOUR_S, Tier.EIGHT_HOURS: 8 * HOUR_S, Tier.TWO_HOUR
 # Assumed until an endpoint has been measured: seconds to the first token, and for each token of the answer.
 _FIRST_TOKEN_S = 1.5
 _TOKEN_S = 0.02
+# What an endpoint is taken to bear at once, until it is asked: how much more it does is learned while it runs.
+_IN_FLIGHT = 32
 # Flex is served when there is room: assumed this much slower.
 _FLEX_SLOWDOWN = 4
 # A limit is never used fully: refills come in steps, and failed tries count.
@@ -40,7 +42,7 @@ def realtime_s(endpoint: Endpoint, load: Load) -> float:
         return 0.0
     slowdown = _FLEX_SLOWDOWN if load.tier is Tier.FLEX else 1
     latency = (_FIRST_TOKEN_S + _TOKEN_S * load.completion_tokens / load.n_requests) * slowdown
-    rounds = math.ceil(load.n_requests / endpoint.concurrency)
+    rounds = math.ceil(load.n_requests / min(endpoint.concurrency, _IN_FLIGHT))
     by_requests = load.n_requests / (_USABLE * endpoint.rpm) * 60 if endpoint.rpm else 0.0
     tokens = load.prompt_tokens + load.cap_tokens
     by_tokens = tokens / (_USABLE * endpoint.tpm) * 60 if endpoint.tpm else 0.0

@@ -17,12 +17,13 @@ def open_transport(
     tier: Tier,
     environ: Mapping[str, str],
     *,
-    seed: int = 0,
+    tasks: int = 1,
     now: Callable[[], float] = time.time,
     patience: Patience | None = None,
 ) -> Transport:
     """Open the way to an endpoint in one tier; `now` is wall-clock time, unix seconds.
 
+    `tasks` counts all processes that use the endpoint, this one too: realtime takes its share of what is allowed.
     `patience` says how long trouble is borne; without it, the tier's own.
     """
     reached = connection(endpoint, environ)
@@ -30,11 +31,11 @@ def open_transport(
     if tier is Tier.REALTIME:
         from semtel_batch.transport.realtime import RealtimeTransport
 
-        return RealtimeTransport(endpoint, reached, seed=seed, patience=patience)
+        return RealtimeTransport(endpoint, reached, tasks=tasks, patience=patience)
     if tier is Tier.BATCH:
         from semtel_batch.transport.batch import BatchTransport
 
-        return BatchTransport(reached, seed=seed, now=now, patience=patience)
+        return BatchTransport(reached, now=now, patience=patience)
     raise BadConfig(
         f"Endpoint '{endpoint.name}' lists tier '{tier}', which can't be used yet; "
         "leave 'realtime' and 'batch' in its tiers in semtel.toml."

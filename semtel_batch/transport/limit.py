@@ -8,7 +8,7 @@ A policy is a value. Each of its three doors takes what was seen and gives the p
 
 - *Tasks beside this one*: it starts at their equal share, since together they meet the endpoint.
 - *Successes and failures*: a spike of failures cuts the number, once an episode; what was sent before a cut moves
-  nothing any more. When all fails, an endpoint is left to rest between single tries.
+  nothing any more.
 - *Latency*: by Little's law throughput is what is in flight divided by latency, so latency at two levels tells what the
   step between them bought. It doubles while that pays (slow start), and then tries a step up or down now and then and
   keeps what pays: more in flight must buy throughput, less must cost none. Latency that rises at one level, as of an
@@ -43,8 +43,8 @@ class Limit(Protocol):
     def number(self) -> int: ...
 
     @property
-    def rest_s(self) -> float:
-        """How long nothing should be sent, from the moment of the last drop."""
+    def n_in_vain(self) -> int:
+        """How many tries in a row were dropped although no fewer could be in flight: it is time to rest."""
         ...
 
     def success(self, sample: Sample) -> Self: ...
@@ -59,7 +59,7 @@ class Fixed:
     """The number the user set; learns nothing."""
 
     number: int
-    rest_s: float = 0.0
+    n_in_vain: int = 0
 
     def success(self, sample: Sample) -> Self:
         return self
@@ -86,7 +86,6 @@ _PAUSES = 5  # windows between two trials at the most, after trials that changed
 _SPIKE = 0.2  # share of failures
 _MEMORY = 20  # replies that the share is taken over
 _CUT, _CUT_AGAIN = 0.7, 0.5
-_REST_S, _LONGEST_REST_S = 0.25, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +184,8 @@ class Adaptive:
         return cls(number=max(1, min(START, most) // max(1, tasks)), most=most)
 
     @property
-    def rest_s(self) -> float:
-        if self.number > self.least or not self.n_cuts:
-            return 0.0
-        return min(_REST_S * 2.0 ** min(self.n_cuts - 1, 10), _LONGEST_REST_S)
+    def n_in_vain(self) -> int:
+        return self.n_cuts if self.number == self.least else 0
 
     def success(self, sample: Sample) -> Self:
         if sample.started_at < self.cut_at:

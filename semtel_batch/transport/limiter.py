@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances
@@ -43,6 +44,7 @@ class Bucket:
     given: float | None  # the rate the user set, per second
     takes_grants: bool  # whether the server's bucket is one like this, so that its whole limit may be used at once
     at: float  # when `level` was true
+    share: float = 1.0  # of the rate and of what is left: the rest is for the tasks beside this one
     rate: float | None = None
     level: float = 0.0
     capacity: float = 1.0
@@ -68,25 +70,26 @@ class Bucket:
         if self.rate is not None:
             self.level -= need
 
-    def hear(self, allowance: Allowance, outstanding: float, now: float) -> None:
+    def hear(self, allowance: Allowance, sent_since: float, now: float) -> None:
         """Believe the server: it counts what others send too, and what we miscounted.
 
-        What is still out may or may not be in its figure, so it is taken off: the error is on the careful side.
+        Its figure is as old as the request it came with, so what was sent after that one is taken off. What flowed
+        back meanwhile is not added: the figure may be as young as the reply, and the error is on the careful side.
         """
         self.refill(now)
-        room = allowance.remaining - outstanding
+        room = allowance.remaining * self.share - sent_since
         period = period_s(allowance)
         told = allowance.limit / period
         if self.given is not None and (period != 60.0 or told > self.given):
             # The user's limit is the tighter one; a daily allowance is no reason to go slower than that now.
             self.level = min(self.level, room)
             return
-        self._run_at(told, allowance.limit if self.takes_grants else None)
+        self._run_at(told, allowance.limit * self.share if self.takes_grants else None)
         self.level = room if self.takes_grants else min(self.capacity, room)
 
     def _run_at(self, rate: float | None, capacity: float | None = None) -> None:
-        self.rate = rate
-        self.capacity = max(1.0, (rate or 0.0) * _BURST_S) if capacity is None else capacity
+        self.rate = None if rate is None else rate * self.share
+        self.capacity = max(1.0, (self.rate or 0.0) * _BURST_S) if capacity is None else capacity
 
 
 def period_s(allowance: Allowance) -> float:
@@ -100,16 +103,27 @@ def period_s(allowance: Allowance) -> float:
     return 86_400.0 if allowance.reset_s * allowance.limit / used > 3_600 else 60.0
 
 
-class Budget:
-    """An endpoint's requests and tokens per minute, with what is reserved and what the server says."""
+class Ticket(NamedTuple):
+    """All that was ever reserved up to a request, and with it."""
 
-    def __init__(self, *, rpm: int | None, tpm: int | None, kind: EndpointKind, now: float) -> None:
+    n: int
+    tokens: int
+
+
+class Budget:
+    """An endpoint's requests and tokens per minute, with what is reserved and what the server says.
+
+    `tasks` beside one another, this one included, each take an equal share; what the server says to be left is shared
+    too, so that one of them has it all when the others send nothing.
+    """
+
+    def __init__(self, *, rpm: int | None, tpm: int | None, kind: EndpointKind, now: float, tasks: int = 1) -> None:
         # Azure's buckets are not ours: its counters start anew each minute and are judged over seconds.
-        takes_grants = kind is not EndpointKind.AZURE
-        self._requests = Bucket(given=_per_second(rpm), takes_grants=takes_grants, at=now)
-        self._tokens = Bucket(given=_per_second(tpm), takes_grants=takes_grants, at=now)
-        self._n_out = 0
-        self._tokens_out = 0
+        takes_grants, share = kind is not EndpointKind.AZURE, 1 / max(1, tasks)
+        self._requests = Bucket(given=_per_second(rpm), takes_grants=takes_grants, at=now, share=share)
+        self._tokens = Bucket(given=_per_second(tpm), takes_grants=takes_grants, at=now, share=share)
+        self._taken = Ticket(0, 0)
+        self._heard = Ticket(0, 0)
         self._paused_until = now
         self._server_counts_tokens = False
         self._largest: int | None = tpm
@@ -118,27 +132,30 @@ class Budget:
         wait = max(self._requests.wait_s(1.0, now), self._tokens.wait_s(tokens, now))
         return max(wait, self._paused_until - now)
 
-    def take(self, tokens: int) -> None:
+    def take(self, tokens: int) -> Ticket:
         """Reserve room for one request that is sent now. Failed ones count too, so it is never given back unasked."""
         self._requests.take(1.0)
         self._tokens.take(tokens)
-        self._n_out += 1
-        self._tokens_out += tokens
+        self._taken = Ticket(self._taken.n + 1, self._taken.tokens + tokens)
+        return self._taken
 
     def settle(self, tokens: int, used: int | None) -> None:
-        """End a reservation. Where the server reports no token limit, real usage replaces the reserve."""
-        self._n_out -= 1
-        self._tokens_out -= tokens
+        """Where the server reports no token limit, real usage replaces the reserve."""
         if used is not None and not self._server_counts_tokens:
             self._tokens.take(used - tokens)
 
-    def hear(self, allowances: Allowances, now: float) -> None:
+    def hear(self, allowances: Allowances, ticket: Ticket, now: float) -> None:
+        """Take the word that came with a request's reply, unless a later request has brought a newer one."""
+        if ticket.n < self._heard.n:
+            return
         if allowances.requests:
-            self._requests.hear(allowances.requests, self._n_out, now)
+            self._heard = ticket
+            self._requests.hear(allowances.requests, self._taken.n - ticket.n, now)
         if allowances.tokens:
+            self._heard = ticket
             self._server_counts_tokens = True
             self._largest = allowances.tokens.limit
-            self._tokens.hear(allowances.tokens, self._tokens_out, now)
+            self._tokens.hear(allowances.tokens, self._taken.tokens - ticket.tokens, now)
 
     def pause(self, wait_s: float, now: float) -> None:
         """Send nothing to this endpoint until then."""
@@ -161,12 +178,19 @@ class Admission:
         self._clock = clock
         self._sleep = sleep
         self._turn = asyncio.Lock()  # first in, first out
+        self._n_waiting = 0
 
-    async def admit(self, tokens: int) -> None:
-        async with self._turn:
-            while (wait := self.budget.wait_s(tokens, self._clock())) > 0:
-                await self._sleep(min(wait, _LOOK_AGAIN_S))
-            self.budget.take(tokens)
+    async def admit(self, tokens: int) -> Ticket:
+        if not self._n_waiting and self.budget.wait_s(tokens, self._clock()) <= 0:
+            return self.budget.take(tokens)
+        self._n_waiting += 1
+        try:
+            async with self._turn:
+                while (wait := self.budget.wait_s(tokens, self._clock())) > 0:
+                    await self._sleep(min(wait, _LOOK_AGAIN_S))
+                return self.budget.take(tokens)
+        finally:
+            self._n_waiting -= 1
 
 
 class Slots:

@@ -91,6 +91,7 @@ class Patience:
     base_s: float = 0.5
     cap_s: float = 60.0
     slow_down_factor: float = 4.0
+    longest_rest_s: float = 4.0  # between single tries of an endpoint that fails whatever it is asked
     longest_wait_s: float = 900.0  # asked to wait longer than this (a daily limit), a run stops and says so
     looks_s: tuple[float, ...] = (1.0, 5.0)  # when the lists are read after a call that may have passed: they may lag
 
@@ -101,6 +102,16 @@ class Patience:
 
     def is_spent(self, n_failed: int, n_limited: int) -> bool:
         return n_failed >= self.n_tries or n_limited >= self.n_rate_limited
+
+    def rest_s(self, n_in_vain: int) -> float:
+        """How long to leave an endpoint alone that failed so often in a row."""
+        rest_s = self.base_s * 2.0 ** min(n_in_vain - 1, 30) if n_in_vain else 0.0
+        return min(rest_s, self.longest_rest_s, self.cap_s)
+
+    @property
+    def outage_s(self) -> float:
+        """How long an endpoint may be unreachable before the run stops: about what one request's tries take."""
+        return self.n_tries * self.cap_s / 8
 
     def backoff_s(self, n: int, verdict: Verdict, rng: random.Random) -> float:
         """How long to wait after the n-th failure in a row, n from 1."""

@@ -13,6 +13,7 @@ from simulated_loop import now, simulate
 
 from semtel_batch.transport.limit import Fixed, Limit, Sample
 from semtel_batch.transport.limiter import Slots
+from semtel_batch.transport.verdicts import Patience
 
 Change = tuple[float, Callable[[], object]]
 
@@ -63,7 +64,7 @@ class Run:
 
 
 def run(limit: Limit, server: Server, seconds: float, changes: Sequence[Change] = (), n_clients: int = 128) -> Run:
-    """Let clients ask without pause behind one limit; a refused request is sent again after the limit's rest."""
+    """Let clients ask without pause behind one limit; a refused request is sent again after a rest."""
     return simulate(_run(limit, server, seconds, changes, n_clients))
 
 
@@ -84,7 +85,7 @@ async def _run(limit: Limit, server: Server, seconds: float, changes: Sequence[C
             if answered:
                 found.answered_at.append(now())
             else:
-                await asyncio.sleep(slots.limit.rest_s)
+                await asyncio.sleep(Patience().rest_s(slots.limit.n_in_vain))
             slots.give_back()
 
     await asyncio.gather(*(client() for _ in range(n_clients)))

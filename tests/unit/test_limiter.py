@@ -12,13 +12,14 @@ from simulated_loop import now, simulate
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances
 from semtel_batch.transport.limit import Fixed
-from semtel_batch.transport.limiter import Admission, Budget, Slots, need_tokens, period_s
+from semtel_batch.transport.limiter import Admission, Budget, Slots, Ticket, need_tokens, period_s
 
 OPENAI, AZURE = EndpointKind.OPENAI, EndpointKind.AZURE
+FIRST = Ticket(0, 0)
 
 
-def budget(*, rpm: int | None = None, tpm: int | None = None, kind: EndpointKind = OPENAI) -> Budget:
-    return Budget(rpm=rpm, tpm=tpm, kind=kind, now=0.0)
+def budget(*, rpm: int | None = None, tpm: int | None = None, kind: EndpointKind = OPENAI, tasks: int = 1) -> Budget:
+    return Budget(rpm=rpm, tpm=tpm, kind=kind, now=0.0, tasks=tasks)
 
 
 def requests_left(limit: int, remaining: int, reset_s: float | None = None) -> Allowances:
@@ -103,13 +104,13 @@ def test_no_limit_set_and_none_told_lets_everything_in() -> None:
 def test_waits_as_long_as_the_live_limiter_said() -> None:
     # The live API: "Limit 500000, Used 436092, Requested 82181. Please try again in 2.192s."
     b = budget(tpm=500_000)
-    b.hear(tokens_left(500_000, 500_000 - 436_092), now=0.0)
+    b.hear(tokens_left(500_000, 500_000 - 436_092), FIRST, now=0.0)
     assert b.wait_s(82_181, now=0.0) == pytest.approx(2.192, abs=0.001)
 
 
 def test_the_server_grants_its_whole_bucket() -> None:
     b = budget(rpm=3_000)
-    b.hear(requests_left(3_000, 2_900), now=0.0)
+    b.hear(requests_left(3_000, 2_900), FIRST, now=0.0)
     for _ in range(2_900):
         assert b.wait_s(0, now=0.0) == 0.0
         b.take(0)
@@ -118,7 +119,7 @@ def test_the_server_grants_its_whole_bucket() -> None:
 
 def test_azure_gets_no_burst_beyond_a_second() -> None:
     b = budget(rpm=600, kind=AZURE)
-    b.hear(requests_left(600, 590), now=0.0)
+    b.hear(requests_left(600, 590), FIRST, now=0.0)
     for _ in range(10):
         b.take(0)
     assert b.wait_s(0, now=0.0) == pytest.approx(0.1)
@@ -128,32 +129,61 @@ def test_what_is_in_flight_is_taken_off_the_servers_figure() -> None:
     b = budget(rpm=600)
     for _ in range(5):
         b.take(0)
-    b.hear(requests_left(600, 5), now=0.0)
+    b.hear(requests_left(600, 5), FIRST, now=0.0)
     assert b.wait_s(0, now=0.0) == pytest.approx(0.1)
+
+
+def test_only_what_was_sent_after_a_request_is_taken_off_its_word() -> None:
+    b = budget(rpm=60_000)
+    tickets = [b.take(100) for _ in range(5)]
+    b.hear(requests_left(60_000, 3), tickets[2], now=0.0)
+    assert b.wait_s(0, now=0.0) == 0.0
+    b.take(100)
+    assert b.wait_s(0, now=0.0) == pytest.approx(1 / 1_000)
+
+
+def test_a_late_reply_does_not_bring_back_what_was_spent_meanwhile() -> None:
+    b = budget(rpm=60)
+    slow, quick = b.take(0), b.take(0)
+    b.hear(requests_left(60, 0), quick, now=1.0)
+    b.hear(requests_left(60, 50), slow, now=1.1)
+    assert b.wait_s(0, now=1.1) == pytest.approx(0.9)
+
+
+def test_tasks_share_the_rate_and_what_is_left() -> None:
+    b = budget(rpm=600, tasks=5)
+    log = simulate(admitted(b, [1] * 30))
+    assert log[-1][0] == pytest.approx((30 - 2) / 2, rel=0.01)
+    b = budget(rpm=600, tasks=5)
+    b.hear(requests_left(600, 50), FIRST, now=0.0)
+    for _ in range(10):
+        assert b.wait_s(0, now=0.0) == 0.0
+        b.take(0)
+    assert b.wait_s(0, now=0.0) == pytest.approx(0.5)
 
 
 def test_a_lower_limit_of_the_server_wins() -> None:
     b = budget(tpm=60_000)
-    b.hear(tokens_left(6_000, 0), now=0.0)
+    b.hear(tokens_left(6_000, 0), FIRST, now=0.0)
     assert b.wait_s(100, now=0.0) == pytest.approx(1.0)
 
 
 def test_a_lower_limit_of_the_user_wins() -> None:
     b = budget(tpm=6_000)
-    b.hear(tokens_left(60_000, 60_000), now=0.0)
+    b.hear(tokens_left(60_000, 60_000), FIRST, now=0.0)
     b.take(100)
     assert b.wait_s(100, now=0.0) == pytest.approx(1.0)
 
 
 def test_an_unknown_limit_is_learned_from_headers() -> None:
     b = budget()
-    b.hear(requests_left(60, 0, reset_s=60.0), now=0.0)
+    b.hear(requests_left(60, 0, reset_s=60.0), FIRST, now=0.0)
     assert b.wait_s(0, now=0.0) == pytest.approx(1.0)
 
 
 def test_a_daily_limit_does_not_slow_the_minute() -> None:
     b = budget(rpm=600)
-    b.hear(requests_left(10_000, 9_999, reset_s=8.64), now=0.0)  # a live answer: 86,400 / 10,000
+    b.hear(requests_left(10_000, 9_999, reset_s=8.64), FIRST, now=0.0)  # a live answer: 86,400 / 10,000
     assert b.wait_s(0, now=0.0) == 0.0
     for _ in range(10):
         b.take(0)
@@ -184,7 +214,7 @@ def test_real_usage_replaces_the_reserve_where_no_header_counts_tokens() -> None
 def test_where_headers_count_tokens_usage_changes_nothing() -> None:
     b = budget(tpm=60_000)
     b.take(1_000)
-    b.hear(tokens_left(60_000, 1_000), now=0.0)
+    b.hear(tokens_left(60_000, 1_000), FIRST, now=0.0)
     b.settle(1_000, used=10)
     assert b.wait_s(1_000, now=0.0) == pytest.approx(1.0)
 

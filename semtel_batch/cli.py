@@ -55,6 +55,10 @@ class _Group(click.Group):
             ctx.exit(Exit.INCOMPLETE)
         except BrokenPipeError:
             ctx.exit(Exit.DONE)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            click.echo(f"error: {_one_line(what)}; nothing that was paid for is lost, mend it and run again.", err=True)
+            ctx.exit(Exit.FAILED)
 
 
 def _one_line(text: str) -> str:

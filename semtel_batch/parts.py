@@ -6,7 +6,8 @@ What is large lies here, what must be found lies in the store: a part counts onl
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -56,17 +57,31 @@ LABELS = pl.Schema(
 
 def write_part(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
     """Write a part durably: temporary name, fsync, rename, fsync of the folder. A crash leaves all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    columns = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
     temporary = path.with_suffix(".tmp")
-    try:
-        frame.select(pl.col(name).cast(kind) for name, kind in schema.items()).write_parquet(
-            temporary, compression="zstd"
-        )
+    with being_written(path, temporary):
+        columns.write_parquet(temporary, compression="zstd")
         settle(temporary, path)
+
+
+@contextmanager
+def being_written(path: Path, temporary: Path) -> Iterator[None]:
+    """Say what could not be written, and give the room of its beginning back: on a full disk it is needed."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:  # Polars has its own for a full disk
+        with suppress(OSError):
+            temporary.unlink()
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{path} could not be written ({reason}); free the disk and run again.") from error
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(
-            f"{path} could not be written: {error.strerror or error}; free the disk and run again."
-        ) from error
+        raise StoreError(f"{folder} could not be made ({error.strerror}); free the disk and run again.") from error
 
 
 def settle(temporary: Path, path: Path) -> None:

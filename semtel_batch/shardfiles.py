@@ -17,7 +17,7 @@ from semtel_batch.compose.prompt import Block, batch_line, user_content
 from semtel_batch.compose.truncate import truncate_texts
 from semtel_batch.conversations import iter_texts, prompt_bytes
 from semtel_batch.legs import encoding_of, shortening, wording
-from semtel_batch.parts import MANIFEST, read_parts, settle
+from semtel_batch.parts import MANIFEST, being_written, make_folder, read_parts, settle
 from semtel_batch.plans import Plan
 from semtel_batch.records import Shard, Stage, Strategy
 
@@ -31,18 +31,18 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
     """Write the lines of a shard, whole or not at all. `labels` (row, classifier, label): what a grader judges."""
     if shard.path.exists():
         return
-    shard.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(shard.path.parent)
     leg = plan.legs[shard.leg]
     prompt = wording(plan, leg, shard.classifiers, shard.stage)
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
     temporary = shard.path.with_suffix(".tmp")
-    with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
-        for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
-            blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
-            body = prompt.body(user_content(blocks), len(blocks))
-            file.write(batch_line(custom_id(shard, request), body))
-        file.flush()
-    settle(temporary, shard.path)
+    with being_written(shard.path, temporary):
+        with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
+            for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
+                blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
+                body = prompt.body(user_content(blocks), len(blocks))
+                file.write(batch_line(custom_id(shard, request), body))
+        settle(temporary, shard.path)
 
 
 def remove_files(shard: Shard) -> None:

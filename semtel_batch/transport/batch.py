@@ -16,7 +16,7 @@ from pathlib import Path
 
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import EndpointError, Incomplete
-from semtel_batch.parts import settle
+from semtel_batch.parts import being_written, settle
 from semtel_batch.records import Answer, BatchState, Outcome, Progress, Receipt, Shard
 from semtel_batch.transport.batch_api import BatchApi, CallFailed, Object
 from semtel_batch.transport.batch_ledger import Ledger
@@ -213,11 +213,13 @@ class BatchTransport:
         part = target.with_suffix(".part")
 
         def fetched() -> Path:
-            self._api.download(file_id, part)
+            with being_written(target, part):
+                self._api.download(file_id, part)
             reach("download.fetched")
             if not is_whole(part):
                 raise CallFailed(0, _CUT, {})
-            settle(part, target)  # to the disk first: half a file would pass for lost answers, asked again and paid
+            with being_written(target, part):
+                settle(part, target)  # to the disk first: half a file would pass for lost answers, asked again and paid
             return target
 
         path = self._retrying.made(fetched, f"the download of result file {file_id}")

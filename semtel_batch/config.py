@@ -23,6 +23,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_LONGEST = 1e6  # of any unit: what is longer is a slip, and no date can be reckoned from it
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -69,7 +70,7 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
 def parse_duration(text: str) -> float:
     """Seconds of a text such as "24h", "90m", "1.5d"; BadConfig for anything else."""
     match = _DURATION.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) <= _LONGEST:
         raise BadConfig(f"{text!r} is not a duration; write a number and a unit, such as 24h, 90m or 2d.")
     return float(match[1]) * _SECONDS[match[2]]
 
@@ -111,7 +112,7 @@ def _money(value: Any) -> Any:
 
 
 Usd = Annotated[Decimal, BeforeValidator(_money), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=_LONGEST * 86_400)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -162,11 +163,7 @@ class _File(_Section):
 
 def _read(path: Path) -> _File:
     try:
-        return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BadConfig(f"{path} can't be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not valid TOML: {error}.") from error
+        return _File.model_validate(_document(path))
     except BadConfig as error:  # of a value that our own functions read, such as a duration
         raise BadConfig(f"{path}: {error}") from error
     except ValidationError as error:
@@ -174,6 +171,15 @@ def _read(path: Path) -> _File:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         what = _ADVICE.get(str(first["loc"][-1])) or _ADVICE.get(first["type"]) or f"{first['msg']}; correct it"
         raise BadConfig(f"{path}: {_place(first['loc'])}: {what}.") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfig(f"{path} can't be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # tomllib lets through what int() and the stack refuse
+        raise BadConfig(f"{path} is not valid TOML: {error}.") from error
 
 
 _ADVICE = {

@@ -188,7 +188,7 @@ def _document(path: Path) -> dict[str, Any]:
         raise BadStrategy(f"{path}: can't be read ({error.strerror}); give a recipe file that can.") from error
     except UnicodeDecodeError as error:
         raise BadStrategy(f"{path}: is not UTF-8 text; save it as UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets through what int() and the stack refuse
         raise BadStrategy(f"{path}: is not valid TOML: {error}; correct it there.") from error
 
 

@@ -58,12 +58,13 @@ SCALARS = st.none() | st.booleans() | st.integers(-5, 600) | HUGE | FLOATS | TEX
 
 _DEEP = "@deep@"  # stands for brackets that only bytes can nest without an end to the stack
 
+_LONG = "@long@"  # for a number of more digits than int() takes
 ODD = (
     SCALARS
     | st.recursive(
         SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=5
     )
-    | st.just(_DEEP)
+    | st.sampled_from([_DEEP, _LONG])
 )
 """Values of any type, among them huge numbers, NaN and deep nesting."""
 
@@ -109,6 +110,7 @@ def spoilt(draw: Callable[..., Any], document: Any, most: int = 3) -> Any:
 def as_json(value: Any) -> bytes:
     """JSON as careless servers write it: NaN, lone surrogates and raw U+2028 included."""
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = text.replace(b'"%s"' % _LONG.encode(), b"9" * 5_000)
     return text.replace(b'"%s"' % _DEEP.encode(), b"[" * 2_000 + b"]" * 2_000)
 
 
@@ -133,7 +135,8 @@ def as_toml(document: Any) -> str:
     """TOML of a document; what TOML can't say (null, a top level that is no table) is left out."""
     if not isinstance(document, dict):
         return str(document)
-    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in document.items() if value is not None)
+    text = "".join(f"{_key(key)} = {_value(value)}\n" for key, value in document.items() if value is not None)
+    return text.replace(f'"{_DEEP}"', "[" * 2_000 + "]" * 2_000).replace(f'"{_LONG}"', "9" * 5_000)
 
 
 def _key(key: Any) -> str:

@@ -109,7 +109,7 @@ def _thawed(plan_id: str, digest: str, document: str, tell: Tell) -> Plan | None
     plan = _tried(tell, plan_id, "the plan's document", lambda: plans.from_json(document))
     if plan is None:
         return None
-    compare(tell, plan_id, "hash of the document", plan.hash, plans.content_hash(plan))
+    compare(tell, plan_id, "hash of the document", plan.hash, plans.document_hash(document))
     compare(tell, plan_id, "hash of the row", plan.hash, digest)
     compare(tell, plan_id, "id in the document", plan_id, plan.id)
     for c in (*plan.classifiers, *((plan.grader,) if plan.grader else ())):

@@ -13,10 +13,12 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pytest
+from click.testing import CliRunner, Result
 
 from semtel_batch import plans
 from semtel_batch.audit.findings import Severity
 from semtel_batch.audit.project import Audit, audit
+from semtel_batch.cli import main
 from semtel_batch.clock import SystemClock
 from semtel_batch.config import Defaults, Settings
 from semtel_batch.conversations import Columns
@@ -554,3 +556,32 @@ def test_a_shard_that_is_gone_is_missed(submitted: Project, tmp_path: Path) -> N
     project.sql("DELETE FROM shards")
     told = broken(project)
     assert names(told, "conversations that nobody asked") and names(told, "ended, as all its shards have")
+
+
+# -- the command -----------------------------------------------------------------------------------------------
+
+
+def verify(project: Project, *options: str) -> Result:
+    return CliRunner().invoke(main, ["--project", str(project.folder), "status", "--verify", *options])
+
+
+def test_the_command_says_what_it_looked_at(finished: Project) -> None:
+    told = verify(finished)
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert told.stdout.startswith("sound: 1 plan, 67 conversations, ")
+    assert orjson.loads(verify(finished, "--json", finished.plan.id[:6]).stdout)["findings"] == []
+
+
+def test_the_command_names_what_is_broken_and_fails(finished: Project, tmp_path: Path) -> None:
+    project = copied(finished, tmp_path)
+    project.sql("UPDATE parts SET n_tries = n_tries + 1")
+    told = verify(project)
+    assert told.exit_code == 1
+    assert "n_tries of the store" in told.stdout and "disagree" in told.stderr
+    document = orjson.loads(verify(project, "--json").stdout)
+    assert document["is_sound"] is False
+    assert {"severity", "which", "what", "expected", "found"} == set(document["findings"][0])
+
+
+def test_a_plan_that_is_none_is_bad_input(finished: Project) -> None:
+    assert verify(finished, "nothing-like-it").exit_code == 2

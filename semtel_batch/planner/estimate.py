@@ -17,8 +17,8 @@ import numpy.typing as npt
 from semtel_batch.compose.prompt import PromptSize, labels_tokens, measure
 from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
-from semtel_batch.planner.job import Job, Lengths, groups
-from semtel_batch.planner.room import RequestCounter, alone_room, answer_fits, pack_room
+from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
 from semtel_batch.plans import CostLine, Estimate
 from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, Tier, TierPrice, Usage

@@ -5,7 +5,8 @@ So far that is by construction or by publication; what was measured on the user'
 
 from __future__ import annotations
 
-from semtel_batch.planner.job import Job, Lengths
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
 from semtel_batch.records import Endpoint, Strategy
 from semtel_batch.strategies import Recipe

@@ -9,13 +9,11 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
+from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import DataProfile, Objective
 from semtel_batch.prices import PriceBook
 from semtel_batch.records import Classifier, Endpoint, Keep, Strategy
 from semtel_batch.strategies import Recipe
-
-Lengths = npt.NDArray[np.int64]
-
 
 Answered = Callable[[Strategy, Endpoint, tuple[Classifier, ...]], "npt.NDArray[np.bool_] | None"]
 """Which of a job's conversations earlier runs have answered in exactly this way; None where no run asked in it."""

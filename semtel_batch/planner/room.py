@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from semtel_batch.compose.pack import lower_bound, pack
 from semtel_batch.compose.prompt import PromptSize
 from semtel_batch.families import family_of
-from semtel_batch.planner.job import Lengths
 from semtel_batch.records import Endpoint
+
+Lengths = npt.NDArray[np.int64]
 
 # Packs are formed within consecutive rows of this many, so that a run never holds more than that in memory.
 SLICE_ROWS = 50_000

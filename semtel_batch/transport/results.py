@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
@@ -25,11 +25,11 @@ _NO_RESPONSE = "no_response"  # ours: a line with neither a status nor an error 
 def read_line(line: bytes) -> Answer | None:
     """Read one result; None if the line is not one."""
     row = parse(line)
-    if not isinstance(row, Mapping) or not isinstance(row.get("custom_id"), str):
+    if not isinstance(row, dict) or not isinstance(row.get("custom_id"), str):
         return None
     custom_id, response = row["custom_id"], row.get("response")
-    status = response.get("status_code") if isinstance(response, Mapping) else None
-    if not isinstance(response, Mapping) or not _is_status(status):
+    status = response.get("status_code") if isinstance(response, dict) else None
+    if not isinstance(response, dict) or not _is_status(status):
         return _without_response(custom_id, status, row.get("error"))
     answer = answer_from(custom_id, status, response.get("body"))
     if answer.error_code is None and answer.outcome is Outcome.ERRORED:

@@ -58,6 +58,7 @@ class Desk:
     def configure(self, settings: Settings) -> None:
         """Take new settings; the prompt cache stays."""
         self.settings = settings
+        self.counter.exact = settings.exact_tokens
         self._model: Model = model_for(settings)
 
     def forget(self) -> None:
@@ -95,7 +96,7 @@ class Desk:
             [job.model for job in jobs],
             [job.schema if self.settings.schema_tokens else "" for job in jobs],
         )
-        lengths = self.counter.count(texts_of(said))
+        lengths = self.counter.answers(texts_of(said))
         rows = zip(jobs, asked, said, prompts, lengths, strict=True)
         return [self._finished(*row, channel=channel) for row in rows]
 

@@ -15,10 +15,11 @@ _DEFAULT_CAP = 16  # what a request without a token cap is taken to ask for at l
 
 @dataclass(slots=True)
 class Bucket:
-    """`used` of `limit` units, flowing off at limit/period a second."""
+    """`used` of at most `capacity` units, flowing off at limit/period a second."""
 
     limit: int
     period_s: float
+    capacity: float
     used: float = 0.0
     seen_at: float = 0.0
 
@@ -28,11 +29,11 @@ class Bucket:
 
     def wait_s(self, wanted: int) -> float:
         """Seconds until `wanted` fits: (used + requested − limit) / limit × period."""
-        return (self.used + wanted - self.limit) / self.limit * self.period_s
+        return (self.used + wanted - self.capacity) / self.limit * self.period_s
 
     @property
     def remaining(self) -> int:
-        return max(0, math.floor(self.limit - self.used))
+        return max(0, math.floor(self.capacity - self.used))
 
     @property
     def reset_s(self) -> float:
@@ -71,10 +72,10 @@ class Limiter:
     def _of(self, model: str) -> tuple[Bucket | None, Bucket | None]:
         if model not in self._buckets:
             rpm, tpm, now = self._settings.rpm, self._settings.tpm, self._steady()
-            period = self._settings.requests_period_s
+            period, saved = self._settings.requests_period_s, min(1.0, self._settings.burst_s / 60)
             self._buckets[model] = (
-                None if rpm is None else Bucket(rpm, period, seen_at=now),
-                None if tpm is None else Bucket(tpm, 60.0, seen_at=now),
+                None if rpm is None else Bucket(rpm, period, rpm * saved, seen_at=now),
+                None if tpm is None else Bucket(tpm, 60.0, tpm * saved, seen_at=now),
             )
         return self._buckets[model]
 
@@ -105,14 +106,14 @@ def _openai_message(model: str, organization: str, kind: str, bucket: Bucket, wa
     period = "day" if bucket.period_s >= 86_400 else "min"
     short = f"{kind[0].upper()}P{period[0].upper()}"
     where = f"for {model} in organization {organization} on {kind} per {period} ({short})"
-    if wanted > bucket.limit:
+    if wanted > bucket.capacity:
         return (
             f"Request too large {where}: Limit {bucket.limit}, Requested {wanted}. The input or output tokens must be "
             "reduced in order to run successfully. Visit https://platform.openai.com/account/rate-limits to learn more."
         )
     # Whole tokens are shown, and the wait is that of the shown numbers, exact to the millisecond.
     used = math.ceil(bucket.used)
-    wait_s = (used + wanted - bucket.limit) / bucket.limit * bucket.period_s
+    wait_s = (used + wanted - bucket.capacity) / bucket.limit * bucket.period_s
     return (
         f"Rate limit reached {where}: Limit {bucket.limit}, Used {used}, Requested {wanted}. "
         f"Please try again in {go_duration(max(wait_s, 0.001))}. "

@@ -58,6 +58,7 @@ class Settings:
     # Limits; None is no limit, and then no header speaks of it.
     rpm: int | None = None
     tpm: int | None = None
+    burst_s: float = 60.0  # what may be saved up while idle, as seconds of the limit; less: limits are quantised
     requests_period_s: float = 60.0  # 86400: the request limit is per day, as some tiers' is
     enqueued_tokens: int | None = None  # per model, over all unfinished batches
     batches_per_hour: int | None = 2_000
@@ -89,6 +90,7 @@ class Settings:
     caching: bool = False  # prompt caching by the rules of each model family
     schema_tokens: bool = True  # the response schema counts as prompt tokens
     reasoning_tokens: int = 64  # at effort "medium"
+    exact_tokens: bool = True  # false: conversations are taken as a token every four characters, which is quicker
 
 
 def from_mapping(values: Mapping[str, Any], base: Settings | None = None) -> Settings:

@@ -260,7 +260,9 @@ def _ramped(level: Level, course: Course) -> tuple[int, Course]:
     gain = 1.0 if home is None or number < _TOO_FEW else level.gain_over(home)
     if gain >= _RAMP_GAIN:
         higher = min(2.0 * number, max(course.ceiling, number + 1.0))
-        return math.ceil(higher), replace(course, home=level)
+        return math.ceil(higher), replace(course, home=level, n_held=0)
+    if not course.n_held:  # once more: slow start ends when two windows in a row say so
+        return number, replace(course, n_held=1)
     assert home is not None
     without_queue = round(number * home.latency_s / level.latency_s)
     if gain < 0 and without_queue < home.number:  # even there it was too much

@@ -15,7 +15,8 @@ from semtel_batch.rows import Generation
 
 def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage) -> Prompt:
     """The prompt that asks these classifiers at this stage of a plan."""
-    return word([plan.classifier(name) for name in classifiers], stage, plan.endpoint(leg.endpoint), plan.grader)
+    asked = [plan.classifier(name) for name in classifiers]
+    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes)
 
 
 def shortening(strategy: Strategy, stage: Stage) -> int | None:

@@ -96,6 +96,26 @@ class Leg:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSize:
+    """Tokens of a request besides its conversations. The schema counts as its compact JSON (assumed, not published)."""
+
+    static_tokens: int  # system message, schema, message overhead
+    answer_tokens: int  # expected per conversation
+    longest_answer_tokens: int  # if every label were the longest one
+    envelope_tokens: int  # the answer's {"results": […]}
+    slack: float  # room for white space in the answer
+    reasoning_tokens: int = 0  # expected and hidden, a request
+    reasoning_reserve: int = 0  # room for them in the cap
+
+    def expected_completion_tokens(self, n: int) -> int:
+        return self.envelope_tokens + n * self.answer_tokens + self.reasoning_tokens
+
+    def max_completion_tokens(self, n: int) -> int:
+        """The cap sent with a request: no valid answer is longer, and a runaway one is cut early."""
+        return 32 + int(self.slack * (self.envelope_tokens + n * self.longest_answer_tokens)) + self.reasoning_reserve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The frozen decision. `submit` runs exactly it; `hash` covers everything but `id`, `created_at` and itself."""
 
@@ -119,6 +139,7 @@ class Plan:
     fresh: bool = False  # ask anew what earlier runs answered in the same way
     n_reused_items: int = 0  # items that earlier runs are known to have answered
     reused_usd: Decimal = Decimal(0)  # what asking them again would cost
+    prompt_sizes: tuple[tuple[str, PromptSize], ...] = ()  # counted while planning, by the prompt's key
     hash: str = ""
 
     def classifier(self, name: str) -> Classifier:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from semtel_batch.families import Family, extra_body, family_of
+from semtel_batch.plans import PromptSize
 from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage
 from semtel_batch.tokens import count
 
@@ -42,31 +43,12 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptSize:
-    """Tokens of a request besides its conversations. The schema counts as its compact JSON (assumed, not published)."""
-
-    static_tokens: int  # system message, schema, message overhead
-    answer_tokens: int  # expected per conversation
-    longest_answer_tokens: int  # if every label were the longest one
-    envelope_tokens: int  # the answer's {"results": […]}
-    slack: float  # room for white space in the answer
-    reasoning_tokens: int = 0  # expected and hidden, a request
-    reasoning_reserve: int = 0  # room for them in the cap
-
-    def expected_completion_tokens(self, n: int) -> int:
-        return self.envelope_tokens + n * self.answer_tokens + self.reasoning_tokens
-
-    def max_completion_tokens(self, n: int) -> int:
-        """The cap sent with a request: no valid answer is longer, and a runaway one is cut early."""
-        return 32 + int(self.slack * (self.envelope_tokens + n * self.longest_answer_tokens)) + self.reasoning_reserve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A system message and parameters, ready to take conversations. Made by `word`."""
 
     system: str
     schema: dict[str, Any] | None
+    key: str  # of its size among a plan's
     size: PromptSize
     stage: Stage
     head: bytes  # the body's JSON up to the user message's content
@@ -79,9 +61,18 @@ class Prompt:
         return b'%s%s}],"%s":%d%s' % (self.head, orjson.dumps(content), self.cap_param.encode(), cap, self.tail)
 
 
-def word(classifiers: Sequence[Classifier], stage: Stage, endpoint: Endpoint, grader: Classifier | None) -> Prompt:
-    """Word the static part of every request that asks `classifiers` at `stage` of `endpoint`."""
-    return _word(tuple(classifiers), stage, endpoint, grader if stage is Stage.GRADE else None)
+def word(
+    classifiers: Sequence[Classifier],
+    stage: Stage,
+    endpoint: Endpoint,
+    grader: Classifier | None,
+    sizes: tuple[tuple[str, PromptSize], ...] = (),
+) -> Prompt:
+    """Word the static part of every request that asks `classifiers` at `stage` of `endpoint`.
+
+    What `sizes` has by the prompt's key is not counted: a vocabulary takes most of a second to load.
+    """
+    return _word(tuple(classifiers), stage, endpoint, grader if stage is Stage.GRADE else None, sizes)
 
 
 def measure(
@@ -109,7 +100,13 @@ def batch_line(custom_id: str, body: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _word(classifiers: tuple[Classifier, ...], stage: Stage, endpoint: Endpoint, grader: Classifier | None) -> Prompt:
+def _word(
+    classifiers: tuple[Classifier, ...],
+    stage: Stage,
+    endpoint: Endpoint,
+    grader: Classifier | None,
+    sizes: tuple[tuple[str, PromptSize], ...],
+) -> Prompt:
     family = family_of(endpoint.priced_as)
     encoding = endpoint.encoding or family.encoding
     system = _system_message(classifiers, stage, grader)
@@ -117,10 +114,13 @@ def _word(classifiers: tuple[Classifier, ...], stage: Stage, endpoint: Endpoint,
     schema = _schema(classifiers, stage) if enforced else None
     parameters = _parameters(family, schema, _schema_name(classifiers, stage))
     head = orjson.dumps({"model": endpoint.model, "messages": [{"role": "system", "content": system}]})
+    key = _key(endpoint.priced_as, encoding, system, schema)
+    size = dict(sizes).get(key) or _measure(classifiers, stage, _Counter(encoding), family, system, schema)
     return Prompt(
         system=system,
         schema=schema,
-        size=_measure(classifiers, stage, _Counter(encoding), family, system, schema),
+        key=key,
+        size=size,
         stage=stage,
         head=head[:-2] + b',{"role":"user","content":',
         tail=(b"," + orjson.dumps(parameters)[1:]) if parameters else b"}",
@@ -203,6 +203,11 @@ def _schema_name(classifiers: Sequence[Classifier], stage: Stage) -> str:
     """At most 64 of [A-Za-z0-9_-], the provider's rule; the same for the same classifiers, for the cache's sake."""
     versions = "".join(c.version for c in classifiers)
     return f"{stage.value}_{hashlib.blake2b(versions.encode(), digest_size=8).hexdigest()}"
+
+
+def _key(*counted: object) -> str:
+    """Hash of all that a prompt's size depends on."""
+    return hashlib.blake2b(orjson.dumps(counted), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from semtel_batch.compose.prompt import PromptSize, labels_tokens, measure
+from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
-from semtel_batch.plans import CostLine, Estimate
+from semtel_batch.plans import CostLine, Estimate, PromptSize
 from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
 from semtel_batch.strategies import Recipe
 

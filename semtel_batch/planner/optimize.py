@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.planner.caveats import caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
@@ -18,9 +19,9 @@ from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import RequestCounter
-from semtel_batch.plans import Alternative, Estimate, Leg, Plan, seal
+from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
-from semtel_batch.records import Endpoint, Strategy, Tier, TierPrice
+from semtel_batch.records import Endpoint, Stage, Strategy, Tier, TierPrice
 from semtel_batch.strategies import Recipe
 
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
@@ -214,6 +215,7 @@ def _plan(
         fresh=job.fresh,
         n_reused_items=n_answered(job, chosen.strategy, endpoint),
         reused_usd=_reused_usd(job, chosen, endpoint, counter),
+        prompt_sizes=_prompt_sizes(job, chosen, endpoint),
     )
 
 
@@ -243,6 +245,13 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
         )
         for number, group in enumerate(grouped)
     )
+
+
+def _prompt_sizes(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[tuple[str, PromptSize], ...]:
+    """What the first pass's prompts were counted to, so that `submit` need not load a vocabulary for it."""
+    grouped = groups(job.classifiers, chosen.strategy.classifiers_per_request)
+    prompts = [word(group, Stage.CLASSIFY, endpoint, None) for group in grouped]
+    return tuple((prompt.key, prompt.size) for prompt in prompts)
 
 
 def _naive(job: Job, chosen: Endpoint, counter: RequestCounter) -> Estimate:

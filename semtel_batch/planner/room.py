@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.compose.pack import lower_bound, pack
-from semtel_batch.compose.prompt import PromptSize
 from semtel_batch.families import family_of
+from semtel_batch.plans import PromptSize
 from semtel_batch.records import Endpoint
 
 Lengths = npt.NDArray[np.int64]

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from semtel_batch import plans
 from semtel_batch.compose.pack import pack
-from semtel_batch.compose.prompt import PromptSize, measure
+from semtel_batch.compose.prompt import measure
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
+from semtel_batch.legs import wording
 from semtel_batch.planner import estimate as estimating
 from semtel_batch.planner import room
 from semtel_batch.planner.constraints import dollars, duration
@@ -28,7 +29,7 @@ from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.room import SLICE_ROWS, RequestCounter, alone_room, count_requests, pack_room
 from semtel_batch.planner.timing import Load, part_s, total_s
-from semtel_batch.plans import DataProfile, Estimate, Objective, Plan
+from semtel_batch.plans import DataProfile, Estimate, Objective, Plan, PromptSize
 from semtel_batch.prices import PriceBook, price_book
 from semtel_batch.records import (
     Classifier,
@@ -123,6 +124,15 @@ def reason(plan: Plan, recipe: str, tier: Tier) -> str:
     return next(
         a.reason for a in plan.alternatives if a.estimate.strategy.recipe == recipe and a.estimate.strategy.tier is tier
     )
+
+
+def test_the_plan_keeps_the_sizes_of_its_first_prompts() -> None:
+    plan = choose(job(recipes=["naive"]))
+    assert plan.prompt_sizes
+    for leg in plan.legs:
+        prompt = wording(plan, leg, leg.classifiers, Stage.CLASSIFY)
+        assert dict(plan.prompt_sizes)[prompt.key] == prompt.size
+        assert prompt.size == measure([plan.classifier(n) for n in leg.classifiers], Stage.CLASSIFY, OPENAI, None)
 
 
 # ── by hand ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -293,6 +293,27 @@ def test_the_schema_counts_as_its_compact_json() -> None:
     assert prompt.size.static_tokens - words.size.static_tokens == schema_tokens
 
 
+def test_a_size_that_is_known_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = word((TOPIC,), Stage.CLASSIFY, endpoint(model="gpt-5-mini"), None)
+    monkeypatch.setattr("semtel_batch.compose.prompt.count", lambda *_: pytest.fail("it was counted"))
+    sizes = (("another", replace(counted.size, static_tokens=1)), (counted.key, counted.size))
+    assert word((TOPIC,), Stage.CLASSIFY, endpoint(model="gpt-5-mini"), None, sizes) == counted
+
+
+def test_every_size_has_a_key_of_its_own() -> None:
+    ways = [
+        word((TOPIC,), Stage.CLASSIFY, endpoint(), None),
+        word((EXPERTISE,), Stage.CLASSIFY, endpoint(), None),
+        word((TOPIC, EXPERTISE), Stage.CLASSIFY, endpoint(), None),
+        word((TOPIC,), Stage.GRADE, endpoint(), GRADER),
+        word((TOPIC,), Stage.CLASSIFY, WORDS, None),
+        word((TOPIC,), Stage.CLASSIFY, endpoint(encoding="cl100k_base"), None),
+        word((TOPIC,), Stage.CLASSIFY, endpoint(model="gpt-5-mini"), None),
+    ]
+    assert len({way.key for way in ways}) == len(ways)
+    assert word((TOPIC,), Stage.CLASSIFY, endpoint(base_url="https://b.example/v1"), None).key == ways[0].key
+
+
 def test_measure_is_the_size_of_what_word_makes() -> None:
     assert measure((TOPIC,), Stage.GRADE, endpoint(), GRADER) == asked(TOPIC, stage=Stage.GRADE).size
 

@@ -48,7 +48,10 @@ class Asked:
     plan: Plan
     row: ShardRow
     way: str
-    members: pl.DataFrame
+    rows: list[int]  # in the order of requests and slots
+    starts: list[int]  # where each request's rows begin
+    sizes: list[int]
+    cleaners: dict[str, Cleaner]
     texts: Texts
     items: Items
 
@@ -62,6 +65,23 @@ class Asked:
             return None
         judged = self.items.given(row, name) if self.shard.stage is Stage.GRADE else ""
         return fingerprint(self.texts.hash_of(row), self.plan.classifier(name).version, self.way, judged)
+
+
+def asked_of(looked_at: tuple[Plan, Texts, Items], row: ShardRow, way: str, members: pl.DataFrame) -> Asked:
+    """What the parts of a shard are derived from, made once for all of them."""
+    plan, texts, items = looked_at
+    sizes = np.bincount(members["request"].to_numpy(), minlength=row.shard.n_requests)
+    return Asked(
+        plan=plan,
+        row=row,
+        way=way,
+        rows=members["row"].to_list(),
+        starts=(np.cumsum(sizes) - sizes).tolist(),
+        sizes=sizes.tolist(),
+        cleaners={name: Cleaner(_as_asked(plan, row.shard, name)) for name in row.shard.classifiers},
+        texts=texts,
+        items=items,
+    )
 
 
 def check_part(asked: Asked, part: Part, seen: npt.NDArray[np.bool_], tell: Tell) -> pl.DataFrame | None:
@@ -144,16 +164,12 @@ def _as_asked(plan: Plan, shard: Shard, name: str) -> Classifier:
 
 def _derived(asked: Asked, answers: pl.DataFrame) -> pl.DataFrame:
     """The labels as this version reads them from the answers."""
-    cleaners = {name: Cleaner(_as_asked(asked.plan, asked.shard, name)) for name in asked.shard.classifiers}
-    rows = asked.members["row"].to_list()
-    counts = np.bincount(asked.members["request"].to_numpy(), minlength=asked.shard.n_requests)
-    starts, sizes = (np.cumsum(counts) - counts).tolist(), counts.tolist()
     found: list[tuple[object, ...]] = []
     for request, answer in _answers(answers):
-        n, start = sizes[request], starts[request]
+        n, start = asked.sizes[request], asked.starts[request]
         permanent = n == 1 and answer.outcome in _FAILED and not can_be_asked_again(answer)
-        for v in read_answer(answer, n, cleaners):
-            row = rows[start + v.slot - 1]
+        for v in read_answer(answer, n, asked.cleaners):
+            row = asked.rows[start + v.slot - 1]
             mark = asked.fingerprint(row, v.classifier)
             found.append((request, v.slot, v.classifier, row, v.label, v.outcome.value, v.how, permanent, mark))
     return pl.DataFrame(found, schema=_DERIVED, orient="row")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from semtel_batch.audit.answers import Asked, check_part
+from semtel_batch.audit.answers import Asked, asked_of, check_part
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Counts, Items
 from semtel_batch.audit.texts import Texts, name_of, read_frame
@@ -116,7 +116,7 @@ def _check_shard(
         return
     for name in shard.classifiers:
         asked[name] += items.count(members["row"].to_numpy())
-    made = Asked(plan=plan, row=row, way=way, members=members, texts=looked.texts, items=items)
+    made = asked_of((plan, looked.texts, items), row, way, members)
     _check_parts(made, parts, asked, tell)
     _check_lines(row, tell)
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from semtel_batch.records import Outcome, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.records import Outcome, Pace, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
     NewShard,
@@ -128,6 +128,35 @@ def part(row: Any, state: Path) -> Part:
 def problem(row: Any) -> Problem:
     return Problem(
         row=row.row, classifier=row.classifier, outcome=Outcome(row.outcome), detail=row.detail, attempts=row.attempts
+    )
+
+
+def pace_values(plan_id: str, one: Pace) -> dict[str, Any]:
+    return {
+        "plan_id": plan_id,
+        "endpoint": one.endpoint,
+        "at": one.at.isoformat(),
+        "span_s": one.span_s,
+        "allowed": one.limit,
+        "in_flight": one.in_flight,
+        "n_answered": one.n_answered,
+        "n_limited": one.n_limited,
+        "n_failed": one.n_failed,
+        "p50_s": one.p50_s,
+    }
+
+
+def pace(row: Any) -> Pace:
+    return Pace(
+        endpoint=row.endpoint,
+        at=datetime.fromisoformat(row.at),
+        span_s=row.span_s,
+        limit=row.allowed,
+        in_flight=row.in_flight,
+        n_answered=row.n_answered,
+        n_limited=row.n_limited,
+        n_failed=row.n_failed,
+        p50_s=row.p50_s,
     )
 
 

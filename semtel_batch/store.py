@@ -20,8 +20,9 @@ from semtel_batch import mapping, plans, tables
 from semtel_batch.crashpoints import reach
 from semtel_batch.database import connect, prepare
 from semtel_batch.errors import BadInput, StoreError
+from semtel_batch.interrupts import uninterrupted
 from semtel_batch.plans import Plan
-from semtel_batch.records import Progress, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.records import Pace, Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
     NewShard,
@@ -67,7 +68,7 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
+            with uninterrupted(), self._engine.begin() as connection:
                 yield connection
                 reach("store.not-committed")
         except DBAPIError as error:
@@ -380,6 +381,20 @@ class Store:
             rows = t.execute(query).all()
         return [mapping.problem(row) for row in rows]
 
+    # -- paces -------------------------------------------------------------------------------------------------
+
+    def add_paces(self, plan_id: str, paces: Sequence[Pace]) -> None:
+        """Keep what realtime endpoints were seen to do."""
+        if paces:
+            with self._transaction() as t:
+                t.execute(insert(tables.paces), [mapping.pace_values(plan_id, pace) for pace in paces])
+
+    def paces(self, plan_id: str) -> list[Pace]:
+        query = select(tables.paces).where(tables.paces.c.plan_id == plan_id).order_by(tables.paces.c.id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [mapping.pace(row) for row in rows]
+
     # -- leases ------------------------------------------------------------------------------------------------
 
     def take_lease(self, name: str, holder: str, at: datetime, until: datetime) -> bool:
@@ -391,6 +406,12 @@ class Store:
             t.execute(tables.leases.delete().where(tables.leases.c.name == name))
             t.execute(insert(tables.leases).values(name=name, holder=holder, until=until.isoformat()))
             return True
+
+    def n_working(self, at: datetime) -> int:
+        """How many processes work on plans of this store."""
+        until = tables.leases.c.until
+        with self._transaction() as t:
+            return sum(datetime.fromisoformat(text) > at for text in t.execute(select(until)).scalars())
 
     def lease_holder(self, name: str) -> str | None:
         with self._transaction() as t:

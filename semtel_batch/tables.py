@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import REAL, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 
@@ -119,6 +119,23 @@ problems = Table(
     _text("outcome"),
     _text("detail", null=True),
     _count("attempts"),
+)
+
+paces = Table(
+    "paces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _plan(),
+    _text("endpoint"),
+    _text("at"),
+    Column("span_s", REAL, nullable=False),
+    _count("allowed"),
+    _count("in_flight"),
+    _count("n_answered"),
+    _count("n_limited"),
+    _count("n_failed"),
+    Column("p50_s", REAL),
+    Index("paces_by_plan", "plan_id"),
 )
 
 leases = Table(

@@ -15,12 +15,14 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.intake import Intake, judged_labels
 from semtel_batch.plans import Plan
-from semtel_batch.records import Endpoint, Receipt, Stage, Tier
+from semtel_batch.records import Endpoint, Pace, Receipt, Stage, Tier
 from semtel_batch.results import NO_LABELS, conversations_folder, given_labels
 from semtel_batch.rows import ShardRow, ShardState, Submission
 from semtel_batch.shardfiles import remove_files, write_file
 from semtel_batch.store import Store
 from semtel_batch.transport.protocol import Transport
+
+_PACES_AT_ONCE = 10  # seconds' worth, written down in one transaction
 
 OpenTransport = Callable[[Endpoint, Tier], Transport]
 
@@ -57,6 +59,7 @@ class Work:
         self._transports: dict[tuple[str, Tier], Transport] = {}
         self._answering: ShardRow | None = None
         self._is_stopping = False
+        self._paces: list[Pace] = []  # not yet in the store
 
     def stop(self) -> bool:
         """Send nothing more and let finish what is out, as it is paid for; False if no realtime request is out.
@@ -106,10 +109,12 @@ class Work:
         self.compose(row)  # the transport reads from it which answers are owed
         judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
         intake = Intake(self.store, self.plan, row, self.conversations, judged)
-        with self._answered(row):
-            for group in self.transport(row).answers(row.shard, receipt, intake.done()):
+        way = self.transport(row)
+        with self._answered(row), self._paces_kept(way):
+            for group in way.answers(row.shard, receipt, intake.done()):
                 self.extend_lease()  # first: another process may have written these very answers
                 intake.take(group, self.clock.now())
+                self._keep_paces(way, _PACES_AT_ONCE)
                 self.tick(f"{row.shard.stage.value}: {row.shard.key}")
                 if self._is_stopping:  # told before the first request was out, the transport did not hear it
                     self.stop()
@@ -141,6 +146,19 @@ class Work:
             for path in (files / kind).glob("*"):
                 if path not in registered:
                     path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _paces_kept(self, way: Transport) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._keep_paces(way, 1)
+
+    def _keep_paces(self, way: Transport, at_least: int) -> None:
+        self._paces += way.paces()
+        if len(self._paces) >= at_least:
+            self.store.add_paces(self.plan.id, self._paces)
+            self._paces = []
 
     def tick(self, doing: str) -> None:
         parts = self.store.parts(self.plan.id)

@@ -39,7 +39,7 @@ class Recorder:
         """Count a reply; status 0 stands for none."""
         span = self._span
         if self._clock() - span.started_at >= SPAN_S:
-            self._end()
+            self.end()
             span = self._span
         self._limit = limit
         span.in_flight = max(span.in_flight, in_flight)
@@ -51,11 +51,11 @@ class Recorder:
             span.n_failed += 1
 
     def take(self) -> list[Pace]:
-        """Give what was seen since the last call."""
-        self._end()
+        """Give the spans that have ended since the last call."""
         return [self._ended.popleft() for _ in range(len(self._ended))]
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the span now, as nothing more is to come for a while."""
         now = self._clock()
         with self._ending:  # the loop's thread and the reader's may both find that it is time
             span, self._span = self._span, _Span(now)

@@ -11,11 +11,11 @@ stopped. `EnqueuedFull`, an `Incomplete`: nothing was accepted, there is no room
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from semtel_batch.errors import Incomplete
-from semtel_batch.records import Answer, Progress, Receipt, Shard
+from semtel_batch.records import Answer, Pace, Progress, Receipt, Shard
 
 Note = Callable[[Receipt], None]
 """Makes a receipt durable. Called as soon as the provider has given an id, before anything else is sent."""
@@ -52,6 +52,10 @@ class Transport(Protocol):
         Safe to call from a signal handler or another thread while `answers` is being read: realtime then sends
         nothing more, waits a moment for what is in flight, yields it and ends early; the rest is simply not yielded.
         """
+        ...
+
+    def paces(self) -> Sequence[Pace]:
+        """What the endpoint was seen to do since the last call, second by second; nothing where that says nothing."""
         ...
 
     def close(self) -> None:

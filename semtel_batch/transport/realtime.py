@@ -67,6 +67,7 @@ class RealtimeTransport:
         finally:
             running.cancel()
             workers.ended.wait(5)
+            self._client.recorder.end()
             self._passes.discard(workers)
 
     def paces(self) -> list[Pace]:

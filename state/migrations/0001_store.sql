@@ -95,6 +95,22 @@ CREATE TABLE problems (
     PRIMARY KEY (plan_id, row, classifier)
 );
 
+CREATE TABLE paces (
+    id INTEGER NOT NULL PRIMARY KEY,
+    plan_id TEXT NOT NULL REFERENCES plans (id),
+    endpoint TEXT NOT NULL,
+    at TEXT NOT NULL,
+    span_s REAL NOT NULL,
+    allowed INTEGER NOT NULL,
+    in_flight INTEGER NOT NULL,
+    n_answered INTEGER NOT NULL,
+    n_limited INTEGER NOT NULL,
+    n_failed INTEGER NOT NULL,
+    p50_s REAL
+);
+
+CREATE INDEX paces_by_plan ON paces (plan_id);
+
 CREATE TABLE leases (
     name TEXT NOT NULL PRIMARY KEY,
     holder TEXT NOT NULL,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import orjson
 from small_job import START
 
-from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Progress, Receipt, Shard, Tier, Usage
+from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard, Tier, Usage
 from semtel_batch.transport.protocol import EnqueuedFull, Note
 from semtel_batch.transport.shardfile import Call, calls
 
@@ -105,6 +105,9 @@ class FakeProvider:
 class FakeTransport:
     def __init__(self, provider: FakeProvider) -> None:
         self.provider = provider
+
+    def paces(self) -> tuple[Pace, ...]:
+        return ()
 
     def close(self) -> None:
         self.provider.n_open -= 1

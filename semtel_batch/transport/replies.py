@@ -90,10 +90,13 @@ def usage_of(body: Mapping[str, Any]) -> Usage:
     usage = _mapping(body.get("usage"))
     prompt = _mapping(usage.get("prompt_tokens_details"))
     completion = _mapping(usage.get("completion_tokens_details"))
+    n_prompt = _count(usage.get("prompt_tokens"))
+    # Both are part of the prompt. A server that says otherwise must not make a bill negative.
+    n_cached = min(_count(prompt.get("cached_tokens")), n_prompt)
     return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        cached_tokens=_count(prompt.get("cached_tokens")),
-        cache_write_tokens=_count(prompt.get("cache_write_tokens")),
+        prompt_tokens=n_prompt,
+        cached_tokens=n_cached,
+        cache_write_tokens=min(_count(prompt.get("cache_write_tokens")), n_prompt - n_cached),
         completion_tokens=_count(usage.get("completion_tokens")),
         reasoning_tokens=_count(completion.get("reasoning_tokens")),
     )

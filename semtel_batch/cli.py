@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from semtel_batch import __version__
+from semtel_batch import __version__, interrupts
 from semtel_batch.errors import Exit, Incomplete, SemtelError
 
 
@@ -45,15 +45,23 @@ def _accept_globals_everywhere(group: click.Group) -> None:
 class _Group(click.Group):
     """Turns our errors into a sentence and an exit code; a user never sees a traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        if args or extra.get("args") is not None:  # called from Python: signals are the caller's
+            return super().main(*args, **extra)
+        with interrupts.heard():
+            return super().main(**extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except SemtelError as error:
+            interrupts.end()
             # Work that is still owed is no error: a script that polls should not be alarmed.
             word = "incomplete" if isinstance(error, Incomplete) else "error"
             click.echo(f"{word}: {_one_line(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
+            interrupts.end()
             click.echo("stopped; nothing is lost: run the same command again to go on.", err=True)
             ctx.exit(Exit.INCOMPLETE)
         except BrokenPipeError:
@@ -184,10 +192,11 @@ def status(options: dict[str, Any], plan: str | None, verify: bool) -> None:
 
 @main.command()
 @_plan_argument
+@click.option("--trace", is_flag=True, help="Draw how many requests were in flight, second by second.")
 @click.pass_obj
-def report(options: dict[str, Any], plan: str | None) -> None:
+def report(options: dict[str, Any], plan: str | None, trace: bool) -> None:
     """Planned against paid, savings, label distributions, failures, throughput."""
-    _commands("looking").report(options, plan)
+    _commands("looking").report(options, plan, trace)
 
 
 @main.command()

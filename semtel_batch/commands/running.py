@@ -13,6 +13,7 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import Session, open_session
 from semtel_batch.console import Step
 from semtel_batch.errors import BadInput, Incomplete
+from semtel_batch.interrupts import SIGNALS, interrupt
 from semtel_batch.plans import Plan
 from semtel_batch.rows import PlanState
 from semtel_batch.runner import Runner, Tick
@@ -115,10 +116,10 @@ def _stopped_by_signals(runner: Runner) -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         nonlocal is_told
         if is_told or not runner.stop():
-            raise KeyboardInterrupt
+            interrupt()
         is_told = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:

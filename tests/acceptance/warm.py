@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,15 @@ from tempfile import mkdtemp
 import pytest
 from command_line import Project, Result, check_manners, environment
 
+from semtel_batch import cli, crashpoints
+from semtel_batch.transport import batch, batch_api, workers
+from semtel_batch.transport.verdicts import Patience
+
 GROUP = 7
 """Answers written down at once: few, so that a small run has every step of a large one, parts to merge for instance."""
+
+CALL_S = 1.0
+"""After so long a call without an answer is in doubt."""
 
 _PATIENCE_S = 60
 _FORKING = multiprocessing.get_context("forkserver")
@@ -42,6 +50,11 @@ class Command:
         return self.process.pid
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the command itself runs, and not what comes before it."""
+        return self.said.with_suffix(".begun").exists()
+
+    @property
     def is_running(self) -> bool:
         return self.process.is_alive()
 
@@ -58,12 +71,16 @@ class Command:
         return self.said.with_suffix(ending).read_text(encoding="utf-8")
 
 
-def start(project: Project, *arguments: str, environ: Mapping[str, str] | None = None) -> Command:
-    """Start a command in a project."""
+def start(
+    project: Project, *arguments: str, environ: Mapping[str, str] | None = None, max_file_bytes: int = -1
+) -> Command:
+    """Start a command in a project. No file of its may grow beyond `max_file_bytes`, as if the disk were full."""
     said = Path(mkdtemp(prefix="said-", dir=project.folder.parent)) / f"{next(_NUMBERS)}"
     seen = environment(project.folder, {**project.environ, **(environ or {})})
     _start_server()
-    process = _FORKING.Process(target=_run, args=(project.folder, arguments, seen, said), name=" ".join(arguments))
+    process = _FORKING.Process(
+        target=_run, args=(project.folder, arguments, seen, said, max_file_bytes), name=" ".join(arguments)
+    )
     process.start()
     return Command(process, said)
 
@@ -80,21 +97,25 @@ def run(project: Project, *arguments: str, environ: Mapping[str, str] | None = N
     return result if result.exit_code < 0 else check_manners(result)
 
 
-def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], said: Path) -> None:
+def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], said: Path, max_file_bytes: int) -> None:
     """In the new process: take on folder, environment and files, and be the command."""
-    from semtel_batch import cli, crashpoints
-    from semtel_batch.transport import batch, workers
-    from semtel_batch.transport.verdicts import Patience
-
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
     for descriptor, ending in ((1, ".out"), (2, ".err")):
         file = os.open(said.with_suffix(ending), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, descriptor)
-    batch._GROUP_SIZE = workers.GROUP_SIZE = GROUP
-    quick = Patience(n_tries=5, n_rate_limited=5, longest_wait_s=60.0, base_s=0.01, looks_s=(0.02, 0.05))
-    Patience.with_objects = lambda: quick  # type: ignore[method-assign]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+    _hurry()
     crashpoints.listen(environ)
     sys.argv = ["semtel-batch", *arguments]
+    said.with_suffix(".begun").touch()
     cli.main(prog_name="semtel-batch")
+
+
+def _hurry() -> None:
+    """Small groups and short waits, so that a small run has every step of a large one and takes no time."""
+    batch._GROUP_SIZE = workers.GROUP_SIZE = GROUP
+    batch_api._CALL_S = batch_api._TRANSFER_S = CALL_S
+    quick = Patience(n_tries=5, n_rate_limited=5, longest_wait_s=60.0, base_s=0.01, looks_s=(0.02, 0.1))
+    Patience.with_objects = lambda: quick  # type: ignore[method-assign]

@@ -31,6 +31,7 @@ FLOORS = {
     "resources": 0,
     "clock": 0,
     "crashpoints": 0,
+    "interrupts": 0,
     "families": 0,
     "wording": 0,
     "salvage": 0,

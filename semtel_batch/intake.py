@@ -12,7 +12,7 @@ import polars as pl
 
 from semtel_batch.conversations import load_hashes
 from semtel_batch.crashpoints import reach
-from semtel_batch.labels import Cleaner, read_answer
+from semtel_batch.labels import Cleaner, Verdict, read_answer
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
@@ -23,6 +23,7 @@ from semtel_batch.store import Store
 from semtel_batch.transport.verdicts import can_be_asked_again
 
 _FAILED = (Outcome.REFUSED, Outcome.ERRORED)
+_SHORT, _MOST_KNOWN = 200, 10_000  # characters of an answer, and answers, that are remembered as read
 _USAGE = tuple(field.name for field in fields(Usage))
 
 
@@ -43,6 +44,7 @@ class Intake:
         self._starts: list[int] = (np.cumsum(counts) - counts).tolist()
         self._hashes = load_hashes(conversations, members["row"])
         self._cleaners = {c.name: Cleaner(c) for c in _asked(plan, shard)}
+        self._known: dict[tuple[str, int], list[Verdict]] = {}
         self._versions = {name: plan.classifier(name).version for name in shard.classifiers}
         self._judged = judged
         self._parts = [part for part in store.parts(plan.id) if part.shard_id == shard.id]
@@ -122,6 +124,18 @@ class Intake:
         judged = self._judged.get((int(self._rows[at]), classifier), "") if self._judged else ""
         return fingerprint(self._hashes[at], self._versions[classifier], self._way, judged)
 
+    def _verdicts(self, answer: Answer, n: int) -> list[Verdict]:
+        """Read an answer; short ones once only, since a few answers are given to most single conversations."""
+        content = answer.content
+        if answer.outcome is not Outcome.ANSWERED or content is None or len(content) > _SHORT:
+            return read_answer(answer, n, self._cleaners)
+        known = self._known.get((content, n))
+        if known is None:
+            known = read_answer(answer, n, self._cleaners)
+            if len(self._known) < _MOST_KNOWN:
+                self._known[content, n] = known
+        return known
+
     def _labels_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
         read: list[tuple[object, ...]] = []
         places: list[int] = []  # in the manifest
@@ -129,7 +143,7 @@ class Intake:
             request = request_number(answer.custom_id)
             n, before = self._counts[request], self._starts[request] - 1
             last_word = n == 1 and answer.outcome in _FAILED and not can_be_asked_again(answer)
-            for verdict in read_answer(answer, n, self._cleaners):
+            for verdict in self._verdicts(answer, n):
                 place = before + verdict.slot
                 places.append(place)
                 read.append(

@@ -164,6 +164,24 @@ def test_the_last_word_is_only_what_a_request_alone_was_told(
     assert ended["detail"].unique().to_list() == ["why: because"]
 
 
+def test_equal_answers_are_read_alike_but_never_for_another_number_of_conversations(made: Job) -> None:
+    row = cut(made)  # 2, 2 and 1 conversations
+    (one,) = [request for request in range(3) if len(members(row, request)) == 1]
+    pair, other = [request for request in range(3) if request != one]
+    taking = intake(made, row)
+    given = {n: answer(row, n, both(1, "Technology"), both(2, "Travel")) for n in range(3)}
+    cut_off = replace(given[other], outcome=Outcome.TRUNCATED, content='{"results": [')
+
+    def topics(*answers: Answer) -> list[tuple[Any, ...]]:
+        read = labels(taking.take(answers, START)).filter(pl.col("classifier") == "topic")
+        return read.select("request", "slot", "label", "outcome").rows()
+
+    of_pair = [(pair, 1, "Technology", "answered"), (pair, 2, "Travel", "answered")]
+    of_one = [(one, 1, "Technology", "answered")]
+    of_other = [(other, 1, None, "truncated"), (other, 2, None, "truncated")]
+    assert topics(given[pair], given[one], cut_off) == of_pair + of_one + of_other
+
+
 def test_an_invalid_answer_is_never_the_last_word(made: Job) -> None:
     row = cut(made, per_request=1)
     ended = labels(intake(made, row).take([answer(row, 0, both(1, "Moon", "Sun"))], START))

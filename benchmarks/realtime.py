@@ -11,10 +11,13 @@ import asyncio
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ say = sys.stdout.write
 
 def served(**changes: Any) -> Settings:
     """A sandbox that spends as little as it can on a request."""
-    return Settings(model_behind="scripted", latency_s=LATENCY_S, exact_tokens=False, **changes)
+    return Settings(**{"model_behind": "scripted", "latency_s": LATENCY_S, "exact_tokens": False, **changes})
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,11 @@ def bodies(store: Store, plan: Plan) -> list[bytes]:
     return found
 
 
-def bare(url: str, requests: list[bytes]) -> None:
-    asyncio.run(_bare(url, requests))
+def bare(url: str, requests: list[bytes], in_flight: int = IN_FLIGHT) -> None:
+    asyncio.run(_bare(url, requests, in_flight))
 
 
-async def _bare(url: str, requests: list[bytes]) -> None:
+async def _bare(url: str, requests: list[bytes], in_flight: int) -> None:
     left = iter(requests)
     headers = {"Authorization": "Bearer any-key", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -143,7 +146,7 @@ async def _bare(url: str, requests: list[bytes]) -> None:
                 async with session.post(f"{url}/chat/completions", data=body) as response:
                     orjson.loads(await response.read())
 
-        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
 
 
 # -- cases -----------------------------------------------------------------------------------------------------
@@ -208,7 +211,74 @@ def admitted_tokens(body: bytes) -> int:
     return max(int(request["max_completion_tokens"]), -(-characters // 4))
 
 
-CASES = {"lean": lean, "limits": limits}
+def knee() -> None:
+    """Against the best fixed number in flight, of a sweep with the bare loop."""
+    wide, narrow, moves_s, n = 32, 8, (12.0, 30.0), 20_000
+    with (
+        running_process(served(knee_in_flight=wide)) as sandbox,
+        planned(n, endpoint_toml("sandbox", sandbox.base_url)) as (store, plan),
+    ):
+        best = {wide: swept(sandbox, store, plan, wide), narrow: swept(sandbox, store, plan, narrow)}
+        sandbox.configure(knee_in_flight=wide)
+        moves = [(at, {"knee_in_flight": to}) for at, to in zip(moves_s, (narrow, wide), strict=True)]
+        with happening(sandbox, moves) as started_at:
+            run(store, plan)
+        windows = {"cold start": (4.0, 12.0, wide), "moved to 8": (22.0, 27.0, narrow), "and back": (40.0, 45.0, wide)}
+        for name, (start, end, knee_at) in windows.items():
+            rate = rate_between(store, plan, started_at, start, end)
+            say(f"knee, {name}: {rate:.0f} requests/s, {rate / best[knee_at]:.2f} × the best fixed number's\n")
+
+
+def swept(sandbox: SandboxHandle, store: Store, plan: Plan, knee_at: int) -> float:
+    sandbox.configure(knee_in_flight=knee_at)
+    some = bodies(store, plan)[: knee_at * 100]
+    shares = (knee_at // 2, knee_at * 3 // 4, knee_at, knee_at * 5 // 4, knee_at * 2)
+    rates = {n: spent(len(some), partial(bare, sandbox.base_url, some, n)).per_s for n in shares}
+    say(f"knee at {knee_at}: " + ", ".join(f"{n} in flight {rate:.0f}/s" for n, rate in rates.items()) + "\n")
+    return max(rates.values())
+
+
+def storm() -> None:
+    """Half a minute in which all is refused, half with 429 and half with 503."""
+    n, start_s, end_s = 14_000, 6.0, 36.0
+    with (
+        running_process(served(latency_s=0.2)) as sandbox,
+        planned(n, endpoint_toml("sandbox", sandbox.base_url, concurrency=IN_FLIGHT)) as (store, plan),
+    ):
+        refusing = {"faults": {"rate_limit": 0.5, "overloaded": 0.5}}
+        with happening(sandbox, [(start_s, refusing), (end_s, {"faults": {}})]) as started_at:
+            run(store, plan)
+        before = rate_between(store, plan, started_at, 2.0, start_s)
+        seconds = (
+            s for s in range(60) if rate_between(store, plan, started_at, end_s + s, end_s + s + 1) > 0.9 * before
+        )
+        say(
+            f"storm: {before:.0f} requests/s before, 0.9 × that again {next(seconds, 60) + 1} s after its end; "
+            f"{sandbox.books()['requests']['refused']} refused in it, {n - n_labelled(store, plan)} lost\n"
+        )
+
+
+@contextmanager
+def happening(sandbox: SandboxHandle, moves: list[tuple[float, dict[str, Any]]]) -> Iterator[datetime]:
+    """Change the sandbox's settings at these seconds from now on."""
+    timers = [threading.Timer(at, sandbox.configure, kwargs=changes) for at, changes in moves]
+    for timer in timers:
+        timer.start()
+    try:
+        yield datetime.now(UTC)
+    finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+
+
+def rate_between(store: Store, plan: Plan, started_at: datetime, start: float, end: float) -> float:
+    """Answers a second, by the plan's own trace."""
+    paces = [pace for pace in store.paces(plan.id) if start < (pace.at - started_at).total_seconds() <= end]
+    return sum(pace.n_answered for pace in paces) / max(sum(pace.span_s for pace in paces), 1e-9)
+
+
+CASES = {"lean": lean, "limits": limits, "knee": knee, "storm": storm}
 
 
 def main() -> None:

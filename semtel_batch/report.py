@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from semtel_batch.plans import Plan
-from semtel_batch.records import Classifier, Outcome, Stage
+from semtel_batch.records import Classifier, Outcome, Pace, Stage
 from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
 from semtel_batch.store import Store
 from semtel_batch.throughput import (
@@ -126,9 +126,10 @@ class Report:
     failures: tuple[FailureLine, ...]
     request_failures: tuple[RequestFailure, ...]
     warnings: tuple[str, ...]
+    trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
 
 
-def report(store: Store, plan: Plan, labels: pl.DataFrame) -> Report:
+def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = False) -> Report:
     """Gather a plan's report; `labels` is `results.final_labels`: one row an item of every unique conversation."""
     row = store.plan_row(plan.id)
     shards, parts = store.shards(plan.id), store.parts(plan.id)
@@ -160,6 +161,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame) -> Report:
         failures=_failures(items),
         request_failures=request_failures(parts),
         warnings=plan.warnings + _overruns(plan, actual.usd, elapsed_s),
+        trace=tuple(store.paces(plan.id)) if trace else (),
     )
 
 

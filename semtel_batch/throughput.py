@@ -14,7 +14,7 @@ from decimal import Decimal
 import polars as pl
 
 from semtel_batch.errors import StoreError
-from semtel_batch.records import Outcome, Tier, Usage
+from semtel_batch.records import Outcome, Pace, Tier, Usage
 from semtel_batch.rows import Part, PlanRow, ShardRow, Submission
 from semtel_batch.store import Store
 
@@ -56,6 +56,9 @@ class EndpointLine:
     n_planned: int  # requests of all shards cut so far
     n_answered: int  # requests that came back with an answer
     n_retried: int  # tries beyond the first, that a 429 or a 5xx had ended
+    n_limited: int  # tries that a 429 ended, of realtime
+    n_failed: int  # tries that a 5xx, a timeout or a lost connection ended, of realtime
+    most_in_flight: int | None
     bill: Bill
     elapsed_s: float | None  # from the first hand-over to the last answer, pauses included
     latency: Latency | None
@@ -86,7 +89,7 @@ def endpoint_lines(
     store: Store, row: PlanRow, shards: Sequence[ShardRow], parts: Sequence[Part]
 ) -> tuple[EndpointLine, ...]:
     """One line for each endpoint and tier that shards were cut for."""
-    tries = store.submissions(row.id)
+    tries, paces = store.submissions(row.id), store.paces(row.id)
     groups: dict[tuple[str, Tier], list[ShardRow]] = {}
     for shard in shards:
         groups.setdefault((shard.shard.endpoint, shard.shard.tier), []).append(shard)
@@ -96,12 +99,14 @@ def endpoint_lines(
         submissions = [submission for i in ids for submission in tries.get(i, [])]
         written = [part for part in parts if part.shard_id in ids]
         n_planned = sum(shard.shard.n_requests for shard in own)
-        lines.append(_endpoint_line((endpoint, tier), n_planned, written, _span_s(row, submissions, written)))
+        seen = [pace for pace in paces if pace.endpoint == endpoint and tier is Tier.REALTIME]
+        span_s = _span_s(row, submissions, written)
+        lines.append(_endpoint_line((endpoint, tier), n_planned, written, span_s, seen))
     return tuple(lines)
 
 
 def _endpoint_line(
-    key: tuple[str, Tier], n_planned: int, parts: Sequence[Part], elapsed_s: float | None
+    key: tuple[str, Tier], n_planned: int, parts: Sequence[Part], elapsed_s: float | None, paces: Sequence[Pace]
 ) -> EndpointLine:
     answers = _scan_answers(parts)
     answered = pl.col("outcome").is_in([Outcome.ANSWERED.value, Outcome.TRUNCATED.value])
@@ -113,6 +118,9 @@ def _endpoint_line(
         n_planned=n_planned,
         n_answered=int(_collect(answers.select(answered.sum())).item()) if answers is not None else 0,
         n_retried=sum(part.n_tries - part.n_requests for part in parts),
+        n_limited=sum(pace.n_limited for pace in paces),
+        n_failed=sum(pace.n_failed for pace in paces),
+        most_in_flight=max((pace.in_flight for pace in paces), default=None),
         bill=bill,
         elapsed_s=elapsed_s,
         requests_per_s=bill.n_requests / elapsed_s if elapsed_s else None,

@@ -23,11 +23,12 @@ def status(options: Mapping[str, Any], plan_id: str | None) -> None:
         session.console.show_status([plan_status(store, row) for row in rows], detail=chosen is not None)
 
 
-def report(options: Mapping[str, Any], plan_id: str | None) -> None:
+def report(options: Mapping[str, Any], plan_id: str | None, trace: bool) -> None:
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
-        session.console.show_report(make_report(store, chosen, results.final_labels(store, chosen)))
+        found = make_report(store, chosen, results.final_labels(store, chosen), trace=trace)
+        session.console.show_report(found, trace=trace)
 
 
 def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, detail: bool) -> None:

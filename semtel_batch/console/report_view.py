@@ -195,6 +195,8 @@ def _pace(lines: Sequence[EndpointLine]) -> Iterable[RenderableType]:
             seconds = (line.latency.p50_s, line.latency.p95_s, line.latency.p99_s)
             p50, p95, p99 = (f"{s:.2f} s" if s < 10 else duration(s) for s in seconds)
             said.append(f"latency p50 {p50}, p95 {p95}, p99 {p99}")
+        if line.most_in_flight is not None:
+            said.append(f"at most {count(line.most_in_flight)} in flight, {several(line.n_limited, '429')}")
         if said:
             yield note(f"{line.endpoint}, {line.tier}: {'; '.join(said)}", "dim")
 

@@ -29,6 +29,7 @@ from semtel_batch.console.progress import Progress, plain_progress, silent_progr
 from semtel_batch.console.quality_view import evaluation_as_json, finding_as_json, view_evaluation, view_findings
 from semtel_batch.console.report_view import view_report
 from semtel_batch.console.status_view import view_status
+from semtel_batch.console.trace_view import view_trace
 from semtel_batch.plans import Alternative, Plan
 
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
@@ -89,11 +90,12 @@ class Console:
         if not self.options.json:
             self._show(view_alternatives(alternatives, None, self._page, explain=explain))
 
-    def show_report(self, found: report.Report) -> None:
+    def show_report(self, found: report.Report, *, trace: bool = False) -> None:
+        """Show a report; with `trace`, only how its realtime endpoints were used, second by second."""
         if self.options.json:
             self.show_json(report.as_json(found))
         else:
-            self._show(view_report(found, self._page))
+            self._show((view_trace if trace else view_report)(found, self._page))
 
     def show_status(self, found: Sequence[status.PlanStatus], *, detail: bool = False) -> None:
         """Show one line a plan; with `detail` their shards too."""

@@ -119,6 +119,7 @@ UNREACHED = {"hedge.shard-moved": "it waits for a deadline to come near: tests/u
 class Ground:
     """A planned project to be copied for each kill, a sandbox of its own, and what a run that nobody killed left."""
 
+    name: str
     job: Job
     handle: SandboxHandle
     template: Path
@@ -243,7 +244,7 @@ def prepared(name: str, dress: str, folder: Path, handle: SandboxHandle) -> Grou
     chosen = [word for classifier in job.classifiers for word in ("-c", classifier)]
     made = warm.run(project, "plan", data, "--strategy", project.recipe("mine", **job.grid), *chosen)
     assert made.exit_code == DONE, made
-    ground = Ground(job, handle, project.folder)
+    ground = Ground(f"{name}-{dress}", job, handle, project.folder)
     log = folder / "moments"
     undisturbed = run_to_the_end(ground, repeat({"SEMTEL_CRASH_LOG": str(log)})).project
     ground.books = handle.books(detail=True)
@@ -265,10 +266,14 @@ def known_moments() -> set[str]:
     return {argument.value for call in calls for argument in call.args if isinstance(argument, ast.Constant)}
 
 
-GROUNDS = [(job, dress) for job in JOBS for dress in ("openai", "azure")]
+GROUNDS = [
+    pytest.param((job, dress), id=f"{job}-{dress}", marks=pytest.mark.xdist_group(f"{job}-{dress}"))
+    for job in JOBS
+    for dress in ("openai", "azure")
+]
 
 
-@pytest.fixture(scope="module", params=GROUNDS, ids="-".join)
+@pytest.fixture(scope="module", params=GROUNDS)
 def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     name, dress = request.param
     with running_process(replace(QUICK, dress=dress)) as handle:
@@ -284,9 +289,9 @@ def test_the_steps_are_those_of_a_run(ground: Ground) -> None:
     assert set(ground.job.moments) <= set(ground.moments)
 
 
-def test_killed_once_at_a_step(ground: Ground, request: pytest.FixtureRequest) -> None:
+def test_killed_once_at_a_step(ground: Ground) -> None:
     """A kill, and a run to the end: for each step on its own."""
-    if request.node.callspec.id not in ("batch-openai", "realtime-openai"):
+    if ground.name not in ("batch-openai", "realtime-openai"):
         pytest.skip("the next test kills these at every step of one run")
     wrong = []
     for name in ground.job.moments:

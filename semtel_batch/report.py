@@ -132,7 +132,8 @@ class Report:
 def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = False) -> Report:
     """Gather a plan's report; `labels` is `results.final_labels`: one row an item of every unique conversation."""
     row = store.plan_row(plan.id)
-    shards, parts = store.shards(plan.id), store.parts(plan.id)
+    parts = store.parts(plan.id)  # before the shards: none of them may be unknown
+    shards = store.shards(plan.id)
     items = _with_ends(store, plan, labels, row.state)
     lines = _bill_lines(plan, shards, parts)
     actual = total_bill(line.actual for line in lines)

@@ -5,18 +5,22 @@ Items are (row, classifier), a row being a unique conversation; `fan_out` gives 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
 from semtel_batch.conversations import load_index
+from semtel_batch.errors import StoreError
 from semtel_batch.parts import ANSWERS, LABELS, read_parts
 from semtel_batch.plans import Plan
 from semtel_batch.quality.grade import grade
 from semtel_batch.records import Outcome, Stage
 from semtel_batch.rows import Problem
 from semtel_batch.store import Store
+
+T = TypeVar("T")
 
 _ITEM = ["row", "classifier"]
 _KEY = "first row"  # in a wide table: with a blank, so that no classifier can be called so
@@ -40,9 +44,25 @@ _STAGE_RANK = {Stage.CLASSIFY: 0, Stage.GRADE: 1, Stage.RECLASSIFY: 2}
 
 def read_labels(store: Store, plan: Plan, *, leg: int | None = None) -> pl.DataFrame:
     """All that was read so far, of one leg or of all: one row an item and attempt, with leg, stage and attempt."""
+    return _steadily(lambda: _read_labels(store, plan, leg), lambda: store.parts(plan.id))
+
+
+def _steadily(read: Callable[[], T], parts: Callable[[], object]) -> T:
+    """Read parts, and again if another process merged some of them meanwhile: looking is allowed at any time."""
+    while True:
+        before = parts()
+        try:
+            return read()
+        except StoreError:
+            if parts() == before:
+                raise
+
+
+def _read_labels(store: Store, plan: Plan, leg: int | None) -> pl.DataFrame:
+    parts = store.parts(plan.id)  # before the shards: none of them may be unknown
     rows = {row.shard.id: row.shard for row in store.shards(plan.id)}
     frames = []
-    for part in store.parts(plan.id):
+    for part in parts:
         shard = rows[part.shard_id]
         if leg is None or shard.leg == leg:
             frames.append(
@@ -139,7 +159,8 @@ def fan_out(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
 def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
     """As `fan_out`, and for each classifier how its label came about, what it cost, and on what model."""
     names = [c.name for c in plan.classifiers]
-    detailed = items.join(_item_costs(store, plan), on=["shard", "request"], how="left", maintain_order="left")
+    costs = _steadily(lambda: _item_costs(store, plan), lambda: store.parts(plan.id))
+    detailed = items.join(costs, on=["shard", "request"], how="left", maintain_order="left")
     wide = _pivot(detailed, names, "label", "")
     for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "cost_usd"):
         wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on=_KEY, how="left", maintain_order="left")
@@ -161,9 +182,10 @@ def _pivot(items: pl.DataFrame, names: Sequence[str], column: str, suffix: str) 
 
 def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
     """What each request's labels cost apiece: its bill over the items it carried."""
+    parts = store.parts(plan.id)
     shards = {row.shard.id: row.shard for row in store.shards(plan.id)}
     frames = []
-    for part in store.parts(plan.id):
+    for part in parts:
         shard = shards[part.shard_id]
         price = plan.price(shard.endpoint, shard.tier)
         answers = read_parts([part.answers], ANSWERS)

@@ -90,6 +90,20 @@ def test_ten_collects_at_once_as_from_a_hasty_cron(project: Project, tier: str) 
     assert project.sandbox.books()["batches_created"] == (1 if tier == "batch" else 0)
 
 
+def test_looking_is_allowed_while_parts_come_and_are_merged(project: Project) -> None:
+    planned(project, "realtime")
+    project.sandbox.configure(latency_s=0.05)
+    working = warm.start(project, "collect", "--wait")
+    looks = [("report", "--json"), ("labels", "--detail", "-o", str(project.folder / "labels.csv")), ("status",)]
+    results = []
+    while working.is_running:
+        results += [command.ended() for command in [warm.start(project, *look) for look in looks]]
+    assert working.ended().exit_code == DONE
+    assert len(results) >= len(looks)
+    assert {result.exit_code for result in results} <= {DONE, INCOMPLETE}, results
+    check_paid_once(project)
+
+
 def test_the_lease_of_a_killed_process_ends_with_it(project: Project) -> None:
     plan = planned(project, "realtime", slow=True)
     first = warm.start(project, "submit")

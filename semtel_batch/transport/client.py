@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.records import Endpoint
 from semtel_batch.transport.connection import Connection
@@ -152,6 +153,7 @@ class Client:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Reply(status_code=0, error=ProviderError(code=type(error).__name__))
+        reach("realtime.answered")
         self._replied_at = time.monotonic()
         body = parse(content)
         return Reply(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator, Set
 from dataclasses import replace
 
+from semtel_batch.crashpoints import reach
 from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard
 from semtel_batch.transport.client import Client, Reply
 from semtel_batch.transport.connection import Connection
@@ -61,6 +62,7 @@ class RealtimeTransport:
         running = self._thread.start(workers.run())
         try:
             while (group := workers.groups.get()) is not None:
+                reach("realtime.not-written")
                 yield group
             if workers.error is not None:
                 raise workers.error

@@ -94,16 +94,25 @@ JOBS = {
     # Three lines of the first batch fail and are asked again: two generations.
     "batch": Job(("domain", "topic"), {"tier": "batch"}, BATCH, lost_lines=3),
     "realtime": Job(("domain",), {"tier": "realtime"}, REALTIME),
-    # Wrong labels that the grader finds, and that are asked again alone. Of those, the packs that were lost are known:
-    # they were asked alone before.
+    # Wrong labels that the grader finds, and that are asked again alone.
     "graded": Job(
         ("domain", "topic"),
         {"tier": "batch", "conversations_per_request": 5, "grade": True},
-        (*BATCH, "reuse.parts-written"),
+        tuple(moment for moment in BATCH if not moment.startswith("merge.")),
+        {"error_rate": 0.15},
+    ),
+    # The same with packs that are lost, asked alone, and so known when the grader doubts what they say. Which ones are
+    # lost is another matter each time, and so who is asked twice.
+    "reused": Job(
+        ("domain", "topic"),
+        {"tier": "batch", "conversations_per_request": 5, "grade": True},
+        ("reuse.parts-written",),
         {"error_rate": 0.15},
         lost_lines=3,
+        varying=("by_item", "requests", "tokens", "batches_by_status", "files_uploaded"),
     ),
-    # A queue that is too small for the whole: refused, cut smaller, sent as room comes.
+    # A queue that is too small for the whole: refused, cut smaller, sent as room comes. How often a batch is sent to a
+    # queue without room depends on when; such a one is not executed, nor billed.
     "refused": Job(
         ("domain",),
         {"tier": "batch"},
@@ -193,11 +202,9 @@ def check(ground: Ground, run: Killed) -> None:
     """Everything is labelled, everything was paid once, and the store says the same as the endpoint's books."""
     project, books = run.project, ground.handle.books(detail=True)
     if ground.job.grid["tier"] == "batch":
-        assert books["by_item"] == ground.books["by_item"]
-        for count in ("requests", "tokens", "batches_by_status", "files_uploaded"):
-            # How often a batch is sent to a queue without room depends on when; such a one is not executed, nor billed.
+        for count in ("by_item", "requests", "tokens", "batches_by_status", "files_uploaded"):
             assert count in ground.job.varying or books[count] == ground.books[count], count
-        assert books["batches_by_status"]["completed"] == ground.books["batches_by_status"]["completed"]
+        assert books["requests"]["billed_twice"] == 0
     else:
         assert books["requests"]["billed"] == len(CONVERSATIONS) + run.n_lost
         assert books["items"]["distinct"] == len(CONVERSATIONS)
@@ -270,6 +277,7 @@ GROUNDS = [
     pytest.param((job, dress), id=f"{job}-{dress}", marks=pytest.mark.xdist_group(f"{job}-{dress}"))
     for job in JOBS
     for dress in ("openai", "azure")
+    if dress == "openai" or job in ("batch", "realtime")
 ]
 
 

@@ -249,12 +249,13 @@ def storm() -> None:
         with happening(sandbox, [(start_s, refusing), (end_s, {"faults": {}})]) as started_at:
             run(store, plan)
         before = rate_between(store, plan, started_at, 2.0, start_s)
+        n_tries = sum(pace.n_limited + pace.n_failed for pace in store.paces(plan.id))
         seconds = (
             s for s in range(60) if rate_between(store, plan, started_at, end_s + s, end_s + s + 1) > 0.9 * before
         )
         say(
             f"storm: {before:.0f} requests/s before, 0.9 × that again {next(seconds, 60) + 1} s after its end; "
-            f"{sandbox.books()['requests']['refused']} refused in it, {n - n_labelled(store, plan)} lost\n"
+            f"{n_tries} tries in it, {n - n_labelled(store, plan)} lost\n"
         )
 
 

@@ -76,11 +76,14 @@ START = 16  # in flight of a task that has the endpoint for itself, before anyth
 _SATURATED = 0.9  # share of the number that must have been in flight for a window to tell what the number does
 _TOO_FEW = 8  # in flight; below, a window's latency is too rough to stop slow start
 _ROUNDS, _MOST_ROUNDS, _SAMPLES = 3, 12, 24  # a window: replies per request in flight, and at least so many
-# What more in flight must buy, as exponent: throughput ~ in_flight ** gain. 1 below a knee, 0 above it.
-_GAIN, _RAMP_GAIN = 0.25, 0.35
+# What more in flight must buy, as exponent: throughput ~ in_flight ** gain. 1 below a knee, 0 above it. Coarse steps
+# may lead far beyond a knee and must buy more.
+_GAIN, _COARSE_GAIN, _COARSE = 0.25, 0.35, 1.4
 _GAIN_ERROR = 0.3  # to which a gain is measured, if that takes no more than the most rounds
-_STEP, _FINE_STEP, _LONGEST_STEP = 1.25, 1.12, 2.0
+_STEP, _FINE_STEP, _LONGEST_STEP, _LONGEST_CUT = 1.25, 1.12, 1.6, 2.0
+_HARM = -0.5  # a gain that is no chance
 _OTHER = 0.22, 3.0  # short against long window, as logarithm, and in standard errors: what is no noise any more
+_ALARM = 2.0  # times slower: one round tells enough
 _FOLLOW = 0.3  # how fast the long window follows the short one
 _PAUSES = 5  # windows between two trials at the most, after trials that changed nothing
 _SPIKE = 0.2  # share of failures
@@ -145,20 +148,29 @@ class Course:
 
     phase: Phase = Phase.RAMP
     home: Level | None = None
+    is_warm: bool = False  # the first window is spent on handshakes and cold caches, it is no measure
     step: float = _STEP
     ceiling: float = math.inf  # slow start ends here
     pauses: int = 1  # windows between two trials
     n_held: int = 0
+    is_other: bool = False  # the last window differed from the long one: if the next does too, that is no chance
     last_trial: Phase = Phase.DOWN
 
     def is_enough(self, window: Window, number: int) -> bool:
         """Whether a window tells what is asked of it."""
         if self.phase is Phase.RAMP:
             return window.n >= number
+        if self._is_alarming(window, number):
+            return True  # the rest would only take longer
         if window.n < max(_ROUNDS * number, _SAMPLES) or window.n % number:
             return False
         error = window.scatter() * math.sqrt(2 / window.n) / math.log(self.step)
         return error <= _GAIN_ERROR or window.n >= _MOST_ROUNDS * number
+
+    def _is_alarming(self, window: Window, number: int) -> bool:
+        if self.phase is not Phase.HOLD or self.home is None or window.n < max(number, _TOO_FEW):
+            return False
+        return window.latency_s > _ALARM * self.home.latency_s * window.n
 
 
 _NOTHING_YET = Course()
@@ -219,7 +231,7 @@ class Adaptive:
         if not self.n_cuts:
             share = _CUT
             # Up to where it was before there is little to find out: slow start goes there without asking.
-            course = Course(ceiling=max(self.number * _CUT, float(self.least)))
+            course = Course(is_warm=True, ceiling=max(self.number * _CUT, float(self.least)))
         number = max(self.least, int(self.number * share))
         cut = replace(self, number=number, window=Window(since=now), course=course)
         return replace(cut, failing=0.0, cut_at=now, n_cuts=self.n_cuts + 1)
@@ -257,16 +269,18 @@ def _ramped(level: Level, course: Course) -> tuple[int, Course]:
     number, home = level.number, course.home
     if number >= course.ceiling or (home is not None and number == home.number):
         return number, _holding(course, None, pauses=1)
+    if not course.is_warm:
+        return number, replace(course, is_warm=True)
     gain = 1.0 if home is None or number < _TOO_FEW else level.gain_over(home)
-    if gain >= _RAMP_GAIN:
+    if gain >= _COARSE_GAIN:
         higher = min(2.0 * number, max(course.ceiling, number + 1.0))
         return math.ceil(higher), replace(course, home=level, n_held=0)
-    if not course.n_held:  # once more: slow start ends when two windows in a row say so
+    if not course.n_held and gain > _HARM:  # once more: slow start ends when two windows in a row say so
         return number, replace(course, n_held=1)
     assert home is not None
     without_queue = round(number * home.latency_s / level.latency_s)
     if gain < 0 and without_queue < home.number:  # even there it was too much
-        return max(1, without_queue), replace(course, phase=Phase.DOWN, home=level, step=_LONGEST_STEP)
+        return max(1, without_queue), replace(course, phase=Phase.DOWN, home=level, step=_LONGEST_STEP, n_held=0)
     return max(without_queue, home.number), _holding(course, None, pauses=1)
 
 
@@ -276,20 +290,23 @@ def _held(level: Level, course: Course) -> tuple[int, Course]:
     if home is None or home.number != level.number:
         return level.number, replace(course, home=level)
     slower = level.slower_than(home)
+    if slower != 1.0 and not course.is_other:  # that window saw both what was and what is
+        return level.number, replace(course, is_other=True)
     if slower != 1.0:
-        step = min(max(slower, 1 / slower), _LONGEST_STEP)
-        return _trial(Phase.DOWN if slower > 1 else Phase.UP, level, course, step=step)
+        if slower > 1:
+            return _trial(Phase.DOWN, level, course, step=min(slower, _LONGEST_CUT))
+        return _trial(Phase.UP, level, course, step=min(1 / slower, _LONGEST_STEP))
     latency_s = home.latency_s + _FOLLOW * (level.latency_s - home.latency_s)
     home = Level(level.number, latency_s, home.error + _FOLLOW * (level.error - home.error))
     if course.n_held + 1 < course.pauses:
-        return level.number, replace(course, home=home, n_held=course.n_held + 1)
+        return level.number, replace(course, home=home, n_held=course.n_held + 1, is_other=False)
     return _trial(Phase.DOWN if course.last_trial is Phase.UP else Phase.UP, home, course, step=course.step)
 
 
 def _trial(phase: Phase, home: Level, course: Course, *, step: float) -> tuple[int, Course]:
     up = phase is Phase.UP
     number = max(home.number + 1, round(home.number * step)) if up else min(home.number - 1, round(home.number / step))
-    return number, replace(course, phase=phase, home=home, step=step, n_held=0, last_trial=phase)
+    return number, replace(course, phase=phase, home=home, step=step, n_held=0, is_other=False, last_trial=phase)
 
 
 def _tried(level: Level, course: Course) -> tuple[int, Course]:
@@ -297,7 +314,7 @@ def _tried(level: Level, course: Course) -> tuple[int, Course]:
     home = course.home
     if home is None or home.number == level.number:  # `least` or `most` is reached
         return level.number, _holding(course, level, pauses=_PAUSES)
-    pays = level.gain_over(home) >= _GAIN
+    pays = level.gain_over(home) >= (_COARSE_GAIN if course.step > _COARSE else _GAIN)
     if pays is (course.phase is Phase.UP):
         step = min(course.step**2, _LONGEST_STEP) if pays else course.step
         return _trial(course.phase, level, replace(course, pauses=1), step=step)

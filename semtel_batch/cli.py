@@ -107,6 +107,13 @@ def main(ctx: click.Context, project: Path, as_json: bool, quiet: bool, verbose:
     ctx.obj = {"project": project, "as_json": as_json, "quiet": quiet, "verbose": verbose}
 
 
+_tasks_option = click.option(
+    "--tasks",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="How many processes ask the same endpoints at once, this one too; each takes its share of their limits.",
+)
 _plan_argument = click.argument("plan", required=False, metavar="[PLAN]")
 
 
@@ -151,19 +158,21 @@ def plan(options: dict[str, Any], /, explain: bool, **wish: Any) -> None:
 
 @main.command()
 @_plan_argument
+@_tasks_option
 @click.pass_obj
-def submit(options: dict[str, Any], plan: str | None) -> None:
+def submit(options: dict[str, Any], plan: str | None, tasks: int) -> None:
     """Start what the plan says: upload batches, run the realtime share."""
-    _commands("running").submit(options, plan)
+    _commands("running").submit({**options, "tasks": tasks}, plan)
 
 
 @main.command()
 @_plan_argument
 @click.option("--wait", is_flag=True, help="Go on until nothing is owed.")
+@_tasks_option
 @click.pass_obj
-def collect(options: dict[str, Any], plan: str | None, wait: bool) -> None:
+def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -> None:
     """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed."""
-    _commands("running").collect(options, plan, wait)
+    _commands("running").collect({**options, "tasks": tasks}, plan, wait)
 
 
 @main.command()
@@ -172,10 +181,11 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the labels here at the end."
 )
+@_tasks_option
 @click.pass_obj
-def run(options: dict[str, Any], /, yes: bool, output: Path | None, **wish: Any) -> None:
+def run(options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, **wish: Any) -> None:
     """plan + confirm + submit + collect --wait, then the report."""
-    _commands("whole").run(options, wish, yes, output)
+    _commands("whole").run({**options, "tasks": tasks}, wish, yes, output)
 
 
 @main.command()

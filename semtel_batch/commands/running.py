@@ -15,11 +15,13 @@ from semtel_batch.console import Step
 from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.interrupts import SIGNALS, interrupt
 from semtel_batch.plans import Plan
+from semtel_batch.records import Endpoint, Tier
 from semtel_batch.rows import PlanState
 from semtel_batch.runner import Runner, Tick
 from semtel_batch.status import plan_status
 from semtel_batch.store import Store
 from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.transport.protocol import Transport
 from semtel_batch.work import stopped
 
 
@@ -100,7 +102,13 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
                 )
             )
 
-        runner = Runner(store, chosen, lambda e, tier: open_transport(e, tier, os.environ), SystemClock(), watch)
+        def opened(endpoint: Endpoint, tier: Tier) -> Transport:
+            # By now this run's own lease is held; every other one is a process that may ask the same endpoint.
+            tasks = session.tasks + max(0, store.n_working(clock.now()) - 1)
+            return open_transport(endpoint, tier, os.environ, tasks=tasks)
+
+        clock = SystemClock()
+        runner = Runner(store, chosen, opened, clock, watch)
         try:
             with _stopped_by_signals(runner):
                 yield runner

@@ -22,6 +22,7 @@ class Session:
 
     project: Path
     console: Console
+    tasks: int  # processes that the user says ask the same endpoints, this one too
 
     @property
     def settings(self) -> Settings:
@@ -36,7 +37,7 @@ class Session:
 def open_session(options: Mapping[str, Any]) -> Session:
     console = Console(Options(json=options["as_json"], quiet=options["quiet"], verbose=options["verbose"]))
     _log_to_stderr(options["verbose"])
-    return Session(options["project"], console)
+    return Session(options["project"], console, options.get("tasks", 1))
 
 
 def _log_to_stderr(verbose: bool) -> None:

@@ -316,10 +316,11 @@ def test_killed_at_every_step_of_one_run(ground: Ground, tmp_path: Path) -> None
     """Each process lives until it comes to a step that none before it came to."""
     log = tmp_path / "moments"
     run = run_to_the_end(ground, repeat({"SEMTEL_CRASH_AT": "new", "SEMTEL_CRASH_LOG": str(log)}))
-    # Two threads may come to two new steps at once, and die of the first.
     missed = set(ground.job.moments) - set(log.read_text(encoding="utf-8").split())
-    assert run.n_kills >= len(ground.job.moments) - 2, missed
-    assert set(ground.job.moments) <= set(log.read_text(encoding="utf-8").split())
+    # Who dies at the end of the only shard leaves its files to the end of the plan.
+    assert missed <= {"shard.files-removed"}
+    # Two threads may come to two new steps at once, and die of the first.
+    assert run.n_kills >= len(ground.job.moments) - 3
     check(ground, run)
 
 

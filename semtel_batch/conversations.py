@@ -74,9 +74,9 @@ def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_
     return _summary(index, folder, encoding)
 
 
-def load_index(folder: Path) -> pl.DataFrame:
-    """One line a conversation, as `ingest` wrote it."""
-    return _read_kept(folder / _INDEX)
+def load_index(folder: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """One line a conversation, as `ingest` wrote it; all columns unless some are named."""
+    return _read_kept(folder / _INDEX, columns)
 
 
 def askable(index: pl.DataFrame) -> pl.DataFrame:

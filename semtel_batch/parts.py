@@ -99,13 +99,15 @@ def settle(temporary: Path, path: Path) -> None:
 
 
 def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
-    """All rows of the parts, an empty frame for none. A part that is gone or torn is named."""
+    """All rows of the parts, in the schema's columns, an empty frame for none. A part that is gone or torn is named."""
     if not paths:
         return schema.to_frame()
     frames = []
     for path in paths:
         try:
-            frames.append(pl.read_parquet(path, glob=False))  # a project may lie in "labels [2]"
+            frames.append(
+                pl.read_parquet(path, columns=schema.names(), glob=False)
+            )  # a project may lie in "labels [2]"
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
     return pl.concat(frames)

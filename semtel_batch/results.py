@@ -24,15 +24,11 @@ T = TypeVar("T")
 
 _ITEM = ["row", "classifier"]
 _KEY = "first row"  # in a wide table: with a blank, so that no classifier can be called so
-_NOTHING_READ = pl.Schema(
-    [
-        *LABELS.items(),
-        ("leg", pl.Int32()),
-        ("stage", pl.String()),
-        ("rank", pl.Int8()),
-        ("attempt", pl.Int32()),
-        ("shard", pl.Int32()),
-    ]
+ENDS = pl.Schema({name: LABELS[name] for name in ("row", "classifier", "label", "outcome", "permanent")})
+"""What decides on the next generation: how each item ended. A third of what LABELS takes in memory."""
+
+_ORIGIN = pl.Schema(
+    {"leg": pl.Int32(), "stage": pl.String(), "rank": pl.Int8(), "attempt": pl.Int32(), "shard": pl.Int32()}
 )
 NO_LABELS = pl.Schema({"row": pl.UInt32, "classifier": pl.String, "label": pl.String}).to_frame()
 _USD = pl.Decimal(18, 10)
@@ -42,9 +38,9 @@ _NO_COSTS = pl.Schema(
 _STAGE_RANK = {Stage.CLASSIFY: 0, Stage.GRADE: 1, Stage.RECLASSIFY: 2}
 
 
-def read_labels(store: Store, plan: Plan, *, leg: int | None = None) -> pl.DataFrame:
-    """All that was read so far, of one leg or of all: one row an item and attempt, with leg, stage and attempt."""
-    return _steadily(lambda: _read_labels(store, plan, leg), lambda: store.parts(plan.id))
+def read_labels(store: Store, plan: Plan, *, leg: int | None = None, columns: pl.Schema = LABELS) -> pl.DataFrame:
+    """What was read so far, of one leg or of all: one row an item and attempt, with leg, stage and attempt."""
+    return _steadily(lambda: _read_labels(store, plan, leg, columns), lambda: store.parts(plan.id))
 
 
 def _steadily(read: Callable[[], T], parts: Callable[[], object]) -> T:
@@ -58,23 +54,22 @@ def _steadily(read: Callable[[], T], parts: Callable[[], object]) -> T:
                 raise
 
 
-def _read_labels(store: Store, plan: Plan, leg: int | None) -> pl.DataFrame:
+def _read_labels(
+    store: Store, plan: Plan, leg: int | None, columns: pl.Schema, rows: pl.Series | None = None
+) -> pl.DataFrame:
     parts = store.parts(plan.id)  # before the shards: none of them may be unknown
-    rows = {row.shard.id: row.shard for row in store.shards(plan.id)}
-    frames = []
+    shards = {row.shard.id: row.shard for row in store.shards(plan.id)}
+    frames = [pl.Schema([*columns.items(), *_ORIGIN.items()]).to_frame()]
     for part in parts:
-        shard = rows[part.shard_id]
+        shard = shards[part.shard_id]
         if leg is None or shard.leg == leg:
-            frames.append(
-                read_parts([part.labels], LABELS).with_columns(
-                    leg=pl.lit(shard.leg, pl.Int32),
-                    stage=pl.lit(shard.stage.value),
-                    rank=pl.lit(_STAGE_RANK[shard.stage], pl.Int8),
-                    attempt=pl.lit(shard.attempt, pl.Int32),
-                    shard=pl.lit(shard.id, pl.Int32),
-                )
-            )
-    return pl.concat(frames) if frames else _NOTHING_READ.to_frame()
+            labels = read_parts([part.labels], columns)
+            if rows is not None:
+                labels = labels.filter(pl.col("row").is_in(rows.implode()))
+            origin = (shard.leg, shard.stage.value, _STAGE_RANK[shard.stage], shard.attempt, shard.id)
+            values = zip(_ORIGIN.items(), origin, strict=True)
+            frames.append(labels.with_columns(pl.lit(value, kind).alias(name) for (name, kind), value in values))
+    return pl.concat(frames)
 
 
 def latest(labels: pl.DataFrame) -> pl.DataFrame:
@@ -91,8 +86,10 @@ def given_labels(store: Store, plan: Plan, leg: int) -> pl.DataFrame:
 
 def owed(labels: pl.DataFrame) -> pl.DataFrame:
     """Items of one leg and stage that are to be asked again, with the attempt that left them open."""
-    last = latest(labels)
-    return last.filter((pl.col("outcome") != Outcome.ANSWERED.value) & ~pl.col("permanent"))
+    failed = pl.col("outcome") != Outcome.ANSWERED.value
+    once_open = labels.filter(failed).select(_ITEM)  # few: only their attempts need to be put in order
+    last = latest(labels.join(once_open, on=_ITEM, how="semi"))
+    return last.filter(failed & ~pl.col("permanent"))
 
 
 def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
@@ -101,7 +98,27 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
     A reclassified label wins over the packed one; where reclassifying failed, the first label stays and `graded` says
     that it is in doubt. `weight` counts the conversations that share the row.
     """
-    labels = read_labels(store, plan)
+    return _with_labels(_items(store, plan), read_labels(store, plan))
+
+
+def unlabelled(store: Store, plan: Plan) -> list[Problem]:
+    """The items of a finished plan that ended without a label, each with its reason.
+
+    As `final_labels` tells them, without all that it holds in memory of those that have one.
+    """
+    return _steadily(lambda: _unlabelled(store, plan), lambda: store.parts(plan.id))
+
+
+def _unlabelled(store: Store, plan: Plan) -> list[Problem]:
+    read = _read_labels(store, plan, None, ENDS)
+    has_label = (pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value)
+    labelled = read.filter(has_label & pl.col("label").is_not_null()).select(_ITEM)
+    items = _items(store, plan).join(labelled, on=_ITEM, how="anti", maintain_order="left")
+    rows = items["row"].unique()
+    return unanswered(_with_labels(items, _read_labels(store, plan, None, LABELS, rows)))
+
+
+def _with_labels(items: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     given = labels.filter((pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value))
     best = latest(given).select(*_ITEM, "label", "how", "stage", "attempt", "leg", "shard", "request", "slot")
     last = latest(labels.filter(pl.col("stage") != Stage.GRADE.value))
@@ -109,8 +126,7 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
     asked = (pl.col("stage") != Stage.GRADE.value) & (pl.col("how") != "reused")
     n_tried = labels.filter(asked).group_by(_ITEM).agg(n_attempts=pl.len())
     return (
-        _items(store, plan)
-        .join(best, on=_ITEM, how="left", maintain_order="left")
+        items.join(best, on=_ITEM, how="left", maintain_order="left")
         .join(last.select(*_ITEM, "outcome", "detail"), on=_ITEM, how="left", maintain_order="left")
         .join(graded, on=_ITEM, how="left", maintain_order="left")
         .join(n_tried, on=_ITEM, how="left", maintain_order="left")
@@ -122,7 +138,7 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
 
 
 def _items(store: Store, plan: Plan) -> pl.DataFrame:
-    index = load_index(conversations_folder(store, plan))
+    index = load_index(conversations_folder(store, plan), ["first_row"])
     unique = index.group_by("first_row", maintain_order=True).agg(weight=pl.len()).rename({"first_row": "row"})
     items: pl.DataFrame = unique.join(
         pl.DataFrame({"classifier": [c.name for c in plan.classifiers]}, schema={"classifier": pl.String}), how="cross"

@@ -24,7 +24,7 @@ from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Receipt, Stage, Tier
-from semtel_batch.results import final_labels, read_labels, unanswered
+from semtel_batch.results import ENDS, final_labels, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
 from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardState
 from semtel_batch.store import Store
@@ -131,7 +131,7 @@ class Runner:
         history = in_order(self._store.generations(self._plan.id), leg.number)
         if leg.number in self._finished_legs or (history and not history[-1].ended):
             return None
-        labels = read_labels(self._store, self._plan, leg=leg.number)
+        labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
         rows = _NO_ROWS if history else self._askable()
         found = next_generation(leg, history, labels, rows, self._plan.max_attempts)
         if found is None:
@@ -211,8 +211,7 @@ class Runner:
         raise Incomplete(f"Plan {self._plan.id} still waits for answers; run: semtel-batch collect {self._plan.id}")
 
     def _settle(self, state: PlanState) -> None:
-        items = final_labels(self._store, self._plan)
-        self._store.set_problems(self._plan.id, unanswered(items))
+        self._store.set_problems(self._plan.id, unlabelled(self._store, self._plan))
         reach("plan.problems-written")
         if state is PlanState.DONE:
             self._work.remove_leftovers()

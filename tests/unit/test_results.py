@@ -15,7 +15,17 @@ from small_job import EXPERTISE, PLAN_ID, START, TOPIC, Job, classifier, job, pa
 from semtel_batch.parts import ANSWERS, LABELS, write_part
 from semtel_batch.plans import Plan
 from semtel_batch.records import Outcome, Stage, Tier, Usage
-from semtel_batch.results import fan_out, fan_out_detail, final_labels, given_labels, owed, read_labels, unanswered
+from semtel_batch.results import (
+    ENDS,
+    fan_out,
+    fan_out_detail,
+    final_labels,
+    given_labels,
+    owed,
+    read_labels,
+    unanswered,
+    unlabelled,
+)
 from semtel_batch.rows import Generation, NewShard, Part, Problem
 
 C, G, R = Stage.CLASSIFY, Stage.GRADE, Stage.RECLASSIFY
@@ -224,6 +234,33 @@ def test_every_item_without_a_label_is_a_named_failure(made: Job) -> None:
     empty = next(p for p in found if (p.row, p.classifier) == (3, "topic"))
     assert (empty.outcome, empty.attempts) == (Outcome.ABANDONED, 0)
     assert empty.detail
+    assert unlabelled(made.store, made.plan) == found
+
+
+def test_what_ended_without_a_label_is_told_as_in_the_final_labels(made: Job) -> None:
+    record(made, C, 0, said(0, "topic", "Travel"), said(1, "topic", None, outcome=Outcome.INVALID, detail="Foo"))
+    record(made, C, 1, said(1, "topic", None, outcome=Outcome.REFUSED, detail="filter", permanent=True))
+    record(made, C, 2, said(0, "expertise", None, outcome=Outcome.EXPIRED), said(3, "topic", "Health"))
+    found = unlabelled(made.store, made.plan)
+    assert found == unanswered(final_labels(made.store, made.plan))
+    twice = next(p for p in found if (p.row, p.classifier) == (1, "topic"))
+    assert (twice.outcome, twice.detail, twice.attempts) == (Outcome.REFUSED, "filter", 2)
+    assert {(p.row, p.classifier) for p in found}.isdisjoint({(0, "topic"), (3, "topic")})
+
+
+def test_nothing_is_told_where_every_item_has_a_label(made: Job) -> None:
+    every = [(row, name) for row in (0, 1, 3) for name in ("topic", "expertise")]
+    record(made, C, 0, *(said(row, name, "Travel") for row, name in every))
+    assert unlabelled(made.store, made.plan) == []
+
+
+@pytest.mark.parametrize("columns", [LABELS, ENDS])
+def test_only_the_columns_asked_for_are_read(made: Job, columns: pl.Schema) -> None:
+    nothing = read_labels(made.store, made.plan, columns=columns)
+    record(made, C, 0, said(0, "topic", "Travel"))
+    read = read_labels(made.store, made.plan, columns=columns)
+    assert read.schema == nothing.schema
+    assert read.columns[: len(columns)] == columns.names()
 
 
 def test_versions_do_not_matter_here_only_names(made: Job) -> None:

@@ -105,9 +105,8 @@ def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     frames = []
     for path in paths:
         try:
-            frames.append(
-                pl.read_parquet(path, columns=schema.names(), glob=False)
-            )  # a project may lie in "labels [2]"
+            # Not as a pattern: a project may lie in "labels [2]".
+            frames.append(pl.read_parquet(path, columns=schema.names(), glob=False))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
     return pl.concat(frames)

@@ -63,8 +63,8 @@ class Case:
     tier: Tier
     folder: Path
 
-    def open(self, key: str = KEY, **changes: Any) -> Transport:
-        return open_transport(replace(self.endpoint, **changes), self.tier, {VARIABLE: key}, patience=QUICK)
+    def open(self, key: str = KEY, patience: Patience = QUICK, **changes: Any) -> Transport:
+        return open_transport(replace(self.endpoint, **changes), self.tier, {VARIABLE: key}, patience=patience)
 
     def shard(self, n: int, *, name: str = "shard-1", **body: Any) -> Shard:
         path = self.folder / f"{name}.jsonl"
@@ -525,3 +525,39 @@ def test_a_reader_that_goes_away_stops_the_sending(case: Case) -> None:
         # The transport is still good, and nothing of the first reading comes up in the second.
         again = way.answers(case.shard(3, name="second"), NOTHING_SENT, ())
         assert sum(len(group) for group in again) == 3
+
+
+@only(Tier.REALTIME)
+@pytest.mark.parametrize("fault", ["rate_limit", "overloaded"])
+def test_a_storm_costs_no_item_its_tries(case: Case, fault: str) -> None:
+    case.sandbox.script(CHAT, fault, times=150)  # each request's own tries, 8, would be spent many times over
+    with closing(case.open()) as way:
+        answers = [answer for group in way.answers(case.shard(40), NOTHING_SENT, ()) for answer in group]
+        paces = way.paces()
+    assert [answer.outcome for answer in answers] == [Outcome.ANSWERED] * 40
+    assert sum(answer.n_tries for answer in answers) == 190
+    dropped = sum(pace.n_limited if fault == "rate_limit" else pace.n_failed for pace in paces)
+    assert (dropped, sum(pace.n_answered for pace in paces)) == (150, 40)
+    assert {pace.endpoint for pace in paces} == {NAME}
+
+
+@only(Tier.REALTIME)
+def test_nothing_but_errors_ends_the_run_and_fails_no_item(case: Case) -> None:
+    case.sandbox.configure(faults={"overloaded": 1.0})
+    impatient = replace(QUICK, n_rate_limited=100_000, longest_wait_s=0.3)
+    with pytest.raises(Incomplete, match="nothing but errors"):
+        case.worked(case.shard(300), case.open(patience=impatient))
+
+
+@only(Tier.REALTIME)
+def test_an_unreachable_endpoint_is_told_soon_however_many_wait(case: Case) -> None:
+    tireless = replace(QUICK, n_tries=100_000, cap_s=0.00001)  # unreachable for 0.125 s is told, whoever waits
+    with pytest.raises(Incomplete, match="can't be reached"):
+        case.worked(case.shard(2_000), case.open(patience=tireless, base_url="http://127.0.0.1:9/v1"))
+
+
+@only(Tier.REALTIME)
+def test_more_are_in_flight_where_that_is_faster(case: Case) -> None:
+    case.sandbox.configure(latency_s=0.05)
+    case.worked(case.shard(1_500))
+    assert case.sandbox.books()["max_in_flight"] > 32

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from tempfile import mkdtemp
 import pytest
 from command_line import Project, Result, check_manners, environment
 
-from semtel_batch import cli, crashpoints
+from semtel_batch import cli, crashpoints, interrupts
 from semtel_batch.transport import batch, batch_api, workers
 from semtel_batch.transport.verdicts import Patience
 
@@ -109,6 +110,8 @@ def _run(folder: Path, arguments: tuple[str, ...], environ: Mapping[str, str], s
     _hurry()
     crashpoints.listen(environ)
     sys.argv = ["semtel-batch", *arguments]
+    for number in interrupts.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # until the command itself hears them
     said.with_suffix(".begun").touch()
     cli.main(prog_name="semtel-batch")
 

@@ -5,10 +5,11 @@ Items are (row, classifier), a row being a unique conversation; `fan_out` gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import polars as pl
 
 from semtel_batch.conversations import load_index
@@ -55,21 +56,43 @@ def _steadily(read: Callable[[], T], parts: Callable[[], object]) -> T:
 
 
 def _read_labels(
-    store: Store, plan: Plan, leg: int | None, columns: pl.Schema, rows: pl.Series | None = None
+    store: Store, plan: Plan, leg: int | None, columns: pl.Schema, where: pl.Expr | None = None
 ) -> pl.DataFrame:
+    nothing = pl.Schema([*columns.items(), *_ORIGIN.items()]).to_frame()
+    return pl.concat([nothing, *_label_parts(store, plan, leg, columns, where)])
+
+
+def _label_parts(
+    store: Store, plan: Plan, leg: int | None, columns: pl.Schema, where: pl.Expr | None = None
+) -> Iterator[pl.DataFrame]:
+    """Each part's labels, those for which `where` is true, with where they come from."""
     parts = store.parts(plan.id)  # before the shards: none of them may be unknown
     shards = {row.shard.id: row.shard for row in store.shards(plan.id)}
-    frames = [pl.Schema([*columns.items(), *_ORIGIN.items()]).to_frame()]
     for part in parts:
         shard = shards[part.shard_id]
         if leg is None or shard.leg == leg:
-            labels = read_parts([part.labels], columns)
-            if rows is not None:
-                labels = labels.filter(pl.col("row").is_in(rows.implode()))
             origin = (shard.leg, shard.stage.value, _STAGE_RANK[shard.stage], shard.attempt, shard.id)
             values = zip(_ORIGIN.items(), origin, strict=True)
-            frames.append(labels.with_columns(pl.lit(value, kind).alias(name) for (name, kind), value in values))
-    return pl.concat(frames)
+            labels = read_parts([part.labels], columns)
+            labels = labels.with_columns(pl.lit(value, kind).alias(name) for (name, kind), value in values)
+            yield labels if where is None else labels.filter(where)
+
+
+def labels_of_failed(store: Store, plan: Plan, leg: int) -> pl.DataFrame:
+    """What was read of a leg's conversations in which some attempt failed: only these can be asked again.
+
+    In columns of ENDS. Of a million labels it holds few, where `read_labels` would hold all.
+    """
+    return _steadily(lambda: _labels_of_failed(store, plan, leg), lambda: store.parts(plan.id))
+
+
+def _labels_of_failed(store: Store, plan: Plan, leg: int) -> pl.DataFrame:
+    failed = _read_labels(store, plan, leg, ENDS, pl.col("outcome") != Outcome.ANSWERED.value)
+    return _read_labels(store, plan, leg, ENDS, _among(failed["row"]))
+
+
+def _among(rows: pl.Series) -> pl.Expr:
+    return pl.col("row").is_in(rows.unique().implode())
 
 
 def latest(labels: pl.DataFrame) -> pl.DataFrame:
@@ -110,12 +133,21 @@ def unlabelled(store: Store, plan: Plan) -> list[Problem]:
 
 
 def _unlabelled(store: Store, plan: Plan) -> list[Problem]:
-    read = _read_labels(store, plan, None, ENDS)
-    has_label = (pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value)
-    labelled = read.filter(has_label & pl.col("label").is_not_null()).select(_ITEM)
-    items = _items(store, plan).join(labelled, on=_ITEM, how="anti", maintain_order="left")
-    rows = items["row"].unique()
-    return unanswered(_with_labels(items, _read_labels(store, plan, None, LABELS, rows)))
+    first_rows = load_index(conversations_folder(store, plan), ["first_row"])["first_row"].to_numpy()
+    numbers = {classifier.name: number for number, classifier in enumerate(plan.classifiers)}
+    has_label = np.zeros((len(first_rows), len(numbers)), dtype=np.bool_)  # a byte an item, and no frame of them
+    given = (pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value)
+    for labels in _label_parts(store, plan, None, ENDS, given & pl.col("label").is_not_null()):
+        asked = labels["classifier"].replace_strict(numbers, default=None, return_dtype=pl.UInt32)
+        known = labels.with_columns(number=asked).filter(pl.col("number").is_not_null())
+        has_label[known["row"].to_numpy(), known["number"].to_numpy()] = True
+    rows = np.unique(first_rows)
+    places, classifiers = np.nonzero(~has_label[rows])
+    items = pl.DataFrame(
+        {"row": rows[places], "classifier": [plan.classifiers[number].name for number in classifiers]},
+        schema={"row": pl.UInt32, "classifier": pl.String},
+    )
+    return unanswered(_with_labels(items, _read_labels(store, plan, None, LABELS, _among(items["row"]))))
 
 
 def _with_labels(items: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:

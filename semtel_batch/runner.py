@@ -24,7 +24,7 @@ from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Receipt, Stage, Tier
-from semtel_batch.results import ENDS, final_labels, read_labels, unlabelled
+from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
 from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardState
 from semtel_batch.store import Store
@@ -131,7 +131,10 @@ class Runner:
         history = in_order(self._store.generations(self._plan.id), leg.number)
         if leg.number in self._finished_legs or (history and not history[-1].ended):
             return None
-        labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
+        if leg.strategy.grade:
+            labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
+        else:
+            labels = labels_of_failed(self._store, self._plan, leg.number)
         rows = _NO_ROWS if history else self._askable()
         found = next_generation(leg, history, labels, rows, self._plan.max_attempts)
         if found is None:

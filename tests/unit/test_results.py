@@ -21,6 +21,7 @@ from semtel_batch.results import (
     fan_out_detail,
     final_labels,
     given_labels,
+    labels_of_failed,
     owed,
     read_labels,
     unanswered,
@@ -252,6 +253,19 @@ def test_nothing_is_told_where_every_item_has_a_label(made: Job) -> None:
     every = [(row, name) for row in (0, 1, 3) for name in ("topic", "expertise")]
     record(made, C, 0, *(said(row, name, "Travel") for row, name in every))
     assert unlabelled(made.store, made.plan) == []
+
+
+def test_of_conversations_that_never_failed_nothing_is_held(made: Job) -> None:
+    record(made, C, 0, said(0, "topic", "Travel"), said(1, "topic", None), said(1, "expertise", "Expert"))
+    record(made, C, 1, said(1, "topic", "Health"))
+    held = labels_of_failed(made.store, made.plan, 0)
+    assert held.select("row", "classifier", "label", "attempt").rows() == [
+        (1, "topic", None, 0),
+        (1, "expertise", "Expert", 0),
+        (1, "topic", "Health", 1),
+    ]
+    assert owed(held).rows() == owed(read_labels(made.store, made.plan, columns=ENDS)).rows() == []
+    assert labels_of_failed(made.store, made.plan, 1).schema == held.schema
 
 
 @pytest.mark.parametrize("columns", [LABELS, ENDS])

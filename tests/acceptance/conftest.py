@@ -44,7 +44,7 @@ def new_project(folder: Path, handle: SandboxHandle) -> Project:
 
 
 def check_no_key(folder: Path) -> None:
-    """The key is in no file that we wrote, nor in a file's name; semtel.toml is its user's own, and one puts it there."""
+    """The key is in no file that we wrote, nor in a file's name. semtel.toml is the user's: one case puts it there."""
     for path in folder.rglob("*"):
         assert CANARY not in path.name
         if path.is_file() and path.name != "semtel.toml":

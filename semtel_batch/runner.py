@@ -143,10 +143,10 @@ class Runner:
 
     def _askable(self) -> Rows:
         """Unique conversations with something to classify; an empty one ends as a named failure, unpaid."""
-        return askable(load_index(self._work.conversations))["row"].sort().to_numpy()
+        return askable(load_index(self._work.conversations, ["row", "first_row", "n_bytes"]))["row"].sort().to_numpy()
 
     def _cut_generation(self, leg: Leg, found: Next) -> None:
-        index = load_index(self._work.conversations)
+        index = load_index(self._work.conversations, ["row", "n_tokens", "n_bytes"])
         tier = self._tier(leg, found.generation)
         shards: list[NewShard] = []
         reused: list[Reused] = []

@@ -45,7 +45,7 @@ def examine(project: Path, environ: Mapping[str, str], now: datetime, *, offline
     findings += [_tried("classifiers", lambda: _classifiers(settings)), _tried("recipes", lambda: _recipes(settings))]
     for endpoint in settings.endpoints:
         findings += _endpoint_findings(endpoint, environ, now, offline)
-    return findings
+    return [*findings, Finding(about="shipped", said=f"prompts to start from are in {shipped('prompts')}")]
 
 
 def _tried(about: str, look: Callable[[], str]) -> Finding:
@@ -82,7 +82,7 @@ def _classifiers(settings: Settings) -> str:
     known = sorted(classifiers.known(settings.prompts))
     classifiers.find(known, settings.prompts)
     classifiers.grader(settings.prompts)
-    return f"{', '.join(known)} and the grader; shipped ones are in {shipped('prompts')}"
+    return f"{', '.join(known)} and the grader"
 
 
 def _recipes(settings: Settings) -> str:

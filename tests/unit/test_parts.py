@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left on device; free the disk"):
+    with pytest.raises(StoreError, match=r"No space left on device\); free the disk"):
         write_part(path, ROWS[:1], MANIFEST)
     assert path.read_bytes() == before
 

@@ -21,8 +21,7 @@ from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
 from semtel_batch.errors import BadConfig, BadData, StoreError
-from semtel_batch.families import family_of
-from semtel_batch.legs import way_of_asking
+from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.planner.job import Answered, Job
 from semtel_batch.planner.optimize import choose
 from semtel_batch.plans import DataProfile, Objective, Plan
@@ -58,7 +57,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
-        kept = ingest(wish.source, wish.columns, folder / "conversations", _encoding(endpoints[0]))
+        kept = ingest(wish.source, wish.columns, folder / "conversations", encoding_of(endpoints[0]))
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         job = Job(
@@ -116,10 +115,6 @@ def _endpoints(settings: Settings) -> tuple[Endpoint, ...]:
             "(semtel-batch init writes one), or set OPENAI_API_KEY."
         )
     return settings.endpoints
-
-
-def _encoding(endpoint: Endpoint) -> str:
-    return endpoint.encoding or family_of(endpoint.priced_as).encoding
 
 
 def _asked_lengths(source: str, kept: Ingested) -> npt.NDArray[np.int64]:

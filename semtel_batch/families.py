@@ -33,6 +33,7 @@ class Family:
     temperature: float | None = 0.0  # None: refused, or not known to be accepted
     prompt_cache_mode: Literal["explicit"] | None = None  # without it, 5.6 and later may bill cache writes at 1.25
     supports_schema: bool = True
+    max_top_logprobs: int | None = None  # None: refused, not known to be accepted, or not at the effort that is sent
     context_window: int = 128_000
     max_output_tokens: int = 16_384
     long_context_over: int | None = None  # input tokens beyond which the whole request is billed double
@@ -49,6 +50,8 @@ def _on(text: str) -> date:
     return date.fromisoformat(text)
 
 
+_MOST_LOGPROBS = 20  # OpenAI's specification: top_logprobs 0 to 20; fewer may come back
+
 # The caching machine that charges for writes, and the price step at 272,000 input tokens.
 _GPT_6 = Family(
     name="gpt-6",
@@ -63,10 +66,12 @@ _GPT_6 = Family(
     reply_overhead=2,
 )
 _GPT_5_6 = replace(_GPT_6, name="gpt-5.6", pattern=r"gpt-5\.6", encoding_known=True)
+# At effort none, and only there, these take temperature and give logprobs.
 _GPT_5_4 = Family(
     name="gpt-5.4",
     pattern=r"gpt-5\.4",
     reasoning_effort="none",
+    max_top_logprobs=_MOST_LOGPROBS,
     context_window=1_050_000,
     max_output_tokens=128_000,
     long_context_over=272_000,
@@ -102,18 +107,26 @@ _O_SERIES = Family(
 _GPT_4_1 = Family(
     name="gpt-4.1",
     pattern=r"gpt-4\.1",
+    max_top_logprobs=_MOST_LOGPROBS,
     context_window=1_047_576,
     max_output_tokens=32_768,
     azure_batch=True,
     shutdown_date=_on("2027-01-14"),
 )
-_GPT_4O = Family(name="gpt-4o", pattern=r"gpt-4o|chatgpt-4o", azure_batch=True, shutdown_date=_on("2027-01-14"))
+_GPT_4O = Family(
+    name="gpt-4o",
+    pattern=r"gpt-4o|chatgpt-4o",
+    max_top_logprobs=_MOST_LOGPROBS,
+    azure_batch=True,
+    shutdown_date=_on("2027-01-14"),
+)
 _GPT_4 = Family(
     name="gpt-4",
     pattern=r"gpt-4(-\d{4})?$",
     encoding="cl100k_base",
     token_cap_param="max_tokens",
     supports_schema=False,
+    max_top_logprobs=_MOST_LOGPROBS,
     context_window=8_192,
     max_output_tokens=4_096,
     shutdown_date=_on("2026-10-23"),
@@ -153,6 +166,7 @@ FAMILIES: tuple[Family, ...] = (
         pattern=r"gpt-5(\.\d)?-chat|gpt-chat",
         reasoning_effort=None,
         temperature=None,
+        max_top_logprobs=None,
         context_window=128_000,
         max_output_tokens=16_384,
         azure_batch=False,
@@ -166,9 +180,10 @@ FAMILIES: tuple[Family, ...] = (
         reasoning_tokens_high=8_192,
         reasoning_reserve=32_768,
         temperature=None,
+        max_top_logprobs=None,
         azure_batch=False,
     ),
-    replace(_GPT_5_4, name="gpt-5.5", pattern=r"gpt-5\.5", temperature=None),
+    replace(_GPT_5_4, name="gpt-5.5", pattern=r"gpt-5\.5", temperature=None, max_top_logprobs=None),
     replace(
         _GPT_5_4, name="gpt-5.4-small", pattern=r"gpt-5\.4-(mini|nano)", context_window=400_000, long_context_over=None
     ),
@@ -177,7 +192,7 @@ FAMILIES: tuple[Family, ...] = (
     replace(_GPT_5_2, name="gpt-5.1", pattern=r"gpt-5\.1", shutdown_date=_on("2027-04-01")),
     replace(_GPT_5, name="gpt-5-mini", pattern=r"gpt-5-mini", azure_shutdown_date=_on("2027-02-09")),
     # Versions that came after this table: the later parameters fit them, the first gpt-5's do not.
-    replace(_GPT_5_4, name="gpt-5.x", pattern=r"gpt-5\.\d", temperature=None, azure_batch=False),
+    replace(_GPT_5_4, name="gpt-5.x", pattern=r"gpt-5\.\d", temperature=None, max_top_logprobs=None, azure_batch=False),
     _GPT_5,
     replace(
         _O_SERIES,

@@ -136,3 +136,28 @@ def test_long_context_pricing_starts_where_the_price_list_says() -> None:
         assert family_of(model).long_context_over == 272_000
     for model in ("gpt-4.1", "gpt-5", "gpt-5.4-mini", "gpt-4o"):
         assert family_of(model).long_context_over is None
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("gpt-4o-mini", 20),
+        ("gpt-4.1", 20),
+        ("gpt-3.5-turbo", 20),
+        ("gpt-5.1", 20),
+        ("gpt-5.2", 20),
+        ("gpt-5.4-mini", 20),
+        ("gpt-5", None),
+        ("gpt-5-nano", None),
+        ("o4-mini", None),
+        ("gpt-5.1-chat-latest", None),
+        ("gpt-5-pro", None),
+        # Verified by nobody.
+        ("gpt-5.5", None),
+        ("gpt-5.6-luna", None),
+        ("gpt-6-luna", None),
+        ("my-deployment", None),
+    ],
+)
+def test_log_probabilities_are_asked_for_only_where_they_are_given(model: str, most: int | None) -> None:
+    assert family_of(model).max_top_logprobs == most

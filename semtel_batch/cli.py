@@ -131,6 +131,10 @@ def _planning_options(command: Any) -> Any:
         click.option("--assume", is_flag=True, help="Take published quality figures as if they were measured here."),
         click.option("--fresh", is_flag=True, help="Ask anew what earlier runs answered in the same way."),
         click.option(
+            "--sample", type=click.IntRange(min=1), metavar="N", help="Only N conversations, drawn uniformly at random."
+        ),
+        click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of --sample; left out, one is drawn and kept."),
+        click.option(
             "--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column; repeat."
         ),
     ]

@@ -23,6 +23,7 @@ import polars as pl
 
 from semtel_batch import tokens, transcripts
 from semtel_batch.errors import BadData, StoreError
+from semtel_batch.plans import Sample
 from semtel_batch.sources import Columns, find_files, records
 
 __all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
@@ -44,16 +45,25 @@ class Ingested:
     n_empty: int
     n_parts: int
     lengths: npt.NDArray[np.uint32]
+    n_population: int  # conversations of the source; those of a sample are fewer
 
 
 def read(source: str, columns: Columns | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Iterator[pl.DataFrame]:
     """The conversations of `source` in chunks: `conversation_id` and `text` as it stands in a prompt."""
-    for chunk in _regrouped(_located(source, columns or Columns(), [], chunk_rows), chunk_rows):
+    for chunk in _regrouped(_located(_Source(source, columns or Columns()), [], chunk_rows), chunk_rows):
         yield chunk.select("conversation_id", "text")
 
 
-def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_rows: int = CHUNK_ROWS) -> Ingested:
-    """Write all conversations of `source` into `folder`, all or nothing; what was there before is replaced.
+def ingest(
+    source: str,
+    columns: Columns,
+    folder: Path,
+    encoding: str,
+    *,
+    sample: Sample | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Ingested:
+    """Write the conversations of `source`, or a sample of them, into `folder`, all or nothing, over what was there.
 
     `part-NNNNN.parquet` holds row, text and text_hash (128-bit blake2b of the UTF-8 text); `index.parquet` one line a
     conversation: row, conversation_id, first_row (the first row with the same text), n_tokens and n_bytes of its block
@@ -62,7 +72,8 @@ def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         draft.mkdir(parents=True)
-        index = _write_parts(source, columns, draft, encoding, chunk_rows)
+        part = _drawn(source, columns, sample, chunk_rows) if sample else None
+        index = _write_parts(_Source(source, columns, part), draft, encoding, chunk_rows)
         _write(index, draft / _INDEX)
         _publish(draft, folder)
     except OSError as problem:
@@ -71,7 +82,7 @@ def ingest(source: str, columns: Columns, folder: Path, encoding: str, *, chunk_
         ) from problem
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return _summary(index, folder, encoding)
+    return _summary(index, folder, encoding, part.n_population if part else index.height)
 
 
 def load_index(folder: Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -158,19 +169,64 @@ def _read_kept(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 # ── from the files to parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _located(source: str, columns: Columns, files: list[Path], chunk_rows: int) -> Iterator[pl.DataFrame]:
+def _located(source: _Source, files: list[Path], chunk_rows: int) -> Iterator[pl.DataFrame]:
     """Rendered conversations with the number of their file, which is added to `files`, and their row in it."""
-    for chunk in records(source, columns, chunk_rows=chunk_rows):
+    for chunk in records(source.path, source.columns, chunk_rows=chunk_rows):
         if not files or files[-1] != chunk.path:
             files.append(chunk.path)
+        frame, rows = chunk.frame, pl.Series(chunk.rows, dtype=pl.UInt32)
+        if source.part is not None:
+            chosen = source.part.holds(_sampling_keys(frame["conversation_id"], source.part.seed))
+            frame, rows = frame.filter(chosen), rows.filter(chosen)
         yield pl.DataFrame(
             {
-                "conversation_id": chunk.frame["conversation_id"].str.replace_all("\0", "\ufffd", literal=True),
-                "text": transcripts.render(chunk.frame),
-                "file": pl.repeat(len(files) - 1, chunk.frame.height, dtype=pl.UInt32, eager=True),
-                "file_row": pl.Series(chunk.rows, dtype=pl.UInt32),
+                "conversation_id": frame["conversation_id"].str.replace_all("\0", "\ufffd", literal=True),
+                "text": transcripts.render(frame),
+                "file": pl.repeat(len(files) - 1, frame.height, dtype=pl.UInt32, eager=True),
+                "file_row": rows,
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The conversations of a source whose sampling key is from `low` on and below `high`."""
+
+    seed: int
+    low: np.uint64
+    high: np.uint64 | None  # None: there are no more
+    n_population: int
+
+    def holds(self, keys: npt.NDArray[np.uint64]) -> pl.Series:
+        return pl.Series((keys >= self.low) & (True if self.high is None else keys < self.high))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    path: str
+    columns: Columns
+    part: _Part | None = None
+
+
+def _drawn(source: str, columns: Columns, sample: Sample, chunk_rows: int) -> _Part:
+    """Find where a sample begins and ends in its random order: all ids are read once, and kept as numbers only."""
+    chunks = records(source, columns, chunk_rows=chunk_rows)
+    read = [_sampling_keys(chunk.frame["conversation_id"], sample.seed) for chunk in chunks]
+    keys = np.sort(np.concatenate(read)) if read else np.empty(0, np.uint64)
+    if sample.skip >= len(keys) or sample.n < 1:
+        raise BadData(
+            f"'{source}' holds {len(keys)} conversations: there are none to draw after the first {sample.skip}; "
+            "draw fewer."
+        )
+    end = sample.skip + sample.n
+    return _Part(sample.seed, keys[sample.skip], keys[end] if end < len(keys) else None, len(keys))
+
+
+def _sampling_keys(ids: pl.Series, seed: int) -> npt.NDArray[np.uint64]:
+    """A conversation's place in the order of a seed: 64 bits of a keyed hash of its id, on any machine the same."""
+    key = seed.to_bytes(8, "big")
+    digests = (hashlib.blake2b(name, digest_size=8, key=key).digest() for name in ids.cast(pl.Binary).to_list())
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.DataFrame]:
@@ -191,19 +247,19 @@ def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.D
         yield pl.concat(held)
 
 
-def _write_parts(source: str, columns: Columns, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
+def _write_parts(source: _Source, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
     """Count and write each part while the next is read, and make the index."""
     files: list[Path] = []
     lines: list[Future[pl.DataFrame]] = []
     n_rows = 0
     with ThreadPoolExecutor(1) as worker:
-        for number, part in enumerate(_regrouped(_located(source, columns, files, chunk_rows), chunk_rows)):
+        for number, part in enumerate(_regrouped(_located(source, files, chunk_rows), chunk_rows)):
             if lines:
                 lines[-1].result()  # one part waits at most: that bounds the memory, and an error ends it here
             lines.append(worker.submit(_keep, part, n_rows, number, draft, encoding))
             n_rows += part.height
     if not lines:
-        raise BadData(f"'{source}' holds no conversation; check the path and the files.")
+        raise BadData(f"'{source.path}' holds no conversation; check the path and the files.")
     index = pl.concat([line.result() for line in lines])
     _check_unique(index, files)
     first_row = pl.col("row").min().over("text_hash").alias("first_row")
@@ -283,7 +339,7 @@ def _empty_bytes() -> int:
     return int(json_bytes(transcripts.blocks(pl.Series([""])).to_list())[0])
 
 
-def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:
+def _summary(index: pl.DataFrame, folder: Path, encoding: str, n_population: int) -> Ingested:
     unique = index.filter(pl.col("row") == pl.col("first_row"))
     return Ingested(
         folder=folder,
@@ -293,4 +349,5 @@ def _summary(index: pl.DataFrame, folder: Path, encoding: str) -> Ingested:
         n_empty=int((index["n_bytes"] == _empty_bytes()).sum()),
         n_parts=int(index["part"][-1]) + 1,
         lengths=unique["n_tokens"].to_numpy(),
+        n_population=n_population,
     )

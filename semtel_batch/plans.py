@@ -23,6 +23,19 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A uniform random part of the data: `n` conversations after the first `skip` of an order that `seed` gives.
+
+    The order is by a keyed hash of each conversation's id: the same whatever the order of the rows. Parts of one seed
+    that don't overlap are disjoint, and any first part of the order is a uniform sample of the whole.
+    """
+
+    seed: int
+    n: int
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataProfile:
     """What was counted. Tokens are of the conversations' text as it stands in a prompt, in `encoding`."""
 
@@ -34,6 +47,8 @@ class DataProfile:
     median_tokens: int
     p90_tokens: int
     max_tokens: int
+    sample: Sample | None = None  # None: all of the source
+    n_population: int | None = None  # conversations of the source that the sample was drawn from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

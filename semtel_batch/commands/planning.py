@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -13,7 +14,7 @@ from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns
 from semtel_batch.engines.local import Wish, make_plan
 from semtel_batch.errors import BadConfig
-from semtel_batch.plans import Objective, Plan
+from semtel_batch.plans import Objective, Plan, Sample
 
 
 def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool) -> None:
@@ -42,7 +43,16 @@ def _wish(settings: Settings, options: Mapping[str, Any]) -> Wish:
         assume=options["assume"],
         fresh=options["fresh"],
         columns=_columns(settings.columns, options["columns"]),
+        sample=_sample(options["sample"], options["seed"]),
     )
+
+
+def _sample(n: int | None, seed: int | None) -> Sample | None:
+    if n is None:
+        if seed is not None:
+            raise BadConfig("--seed is of --sample; say how many conversations to draw with --sample N.")
+        return None
+    return Sample(seed=secrets.randbelow(2**31) if seed is None else seed, n=n)
 
 
 def _columns(columns: Columns, renamed: tuple[str, ...]) -> Columns:

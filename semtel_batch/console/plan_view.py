@@ -56,10 +56,16 @@ def _data(data: DataProfile) -> str:
     repeated = data.n_conversations - data.n_unique
     unique = f", {count(data.n_unique)} of them unique and paid for" if repeated else ", all unique"
     return (
-        f"{data.source}: {several(data.n_conversations, 'conversation')}{unique}; "
+        f"{data.source}: {several(data.n_conversations, 'conversation')}{_drawn(data)}{unique}; "
         f"{tokens(data.text_tokens)} tokens of text in {data.encoding} "
         f"(median {count(data.median_tokens)}, p90 {count(data.p90_tokens)}, longest {count(data.max_tokens)})"
     )
+
+
+def _drawn(data: DataProfile) -> str:
+    if data.sample is None:
+        return ""
+    return f" drawn at random from {count(data.n_population or 0)} (seed {data.sample.seed})"
 
 
 def _objective(objective: Objective) -> str:

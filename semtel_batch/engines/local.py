@@ -24,7 +24,7 @@ from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.planner.job import Answered, Job
 from semtel_batch.planner.optimize import choose
-from semtel_batch.plans import DataProfile, Objective, Plan
+from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
 from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
 from semtel_batch.reuse import find_answered
@@ -42,6 +42,7 @@ class Wish:
     assume: bool = False
     fresh: bool = False  # ask anew what earlier runs answered
     columns: Columns
+    sample: Sample | None = None  # None: all of the source
 
 
 def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
@@ -57,12 +58,13 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
-        kept = ingest(wish.source, wish.columns, folder / "conversations", encoding_of(endpoints[0]))
+        encoding = encoding_of(endpoints[0])
+        kept = ingest(wish.source, wish.columns, folder / "conversations", encoding, sample=wish.sample)
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         job = Job(
             plan_id=plan_id,
-            profile=_profile(wish.source, kept, asked_lengths),
+            profile=_profile(wish, kept, asked_lengths),
             lengths=asked_lengths,
             truncated_lengths=lambda limit, keep: _truncated_lengths(kept, limit, keep),
             classifiers=asked,
@@ -125,9 +127,9 @@ def _asked_lengths(source: str, kept: Ingested) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def _profile(source: str, kept: Ingested, lengths: npt.NDArray[np.int64]) -> DataProfile:
+def _profile(wish: Wish, kept: Ingested, lengths: npt.NDArray[np.int64]) -> DataProfile:
     return DataProfile(
-        source=source,
+        source=wish.source,
         n_conversations=kept.n_conversations,
         n_unique=len(lengths),
         encoding=kept.encoding,
@@ -135,6 +137,8 @@ def _profile(source: str, kept: Ingested, lengths: npt.NDArray[np.int64]) -> Dat
         median_tokens=int(np.median(lengths)),
         p90_tokens=int(np.quantile(lengths, 0.9)),
         max_tokens=int(lengths.max()),
+        sample=wish.sample,
+        n_population=kept.n_population if wish.sample else None,
     )
 
 

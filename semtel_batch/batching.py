@@ -83,10 +83,17 @@ class Batching:
 
         Batches are cancelled: what they answered is kept, the rest is asked again (planning facts, A.6).
         """
-        waiting = [(r, s) for r, s in self._work.submitted() if s.receipt.batch_id and s.status != _CANCELLING]
-        unsent = [row for row in self._work.shards(ShardState.CUT) if row.shard.tier is not Tier.REALTIME]
+        open_rows = self._work.shards(ShardState.CUT, ShardState.SUBMITTED)
+        realtime = [row for row in open_rows if row.shard.tier is Tier.REALTIME]  # have to be run before it, too
+        sent = self._work.submitted()
+        waiting = [(r, s) for r, s in sent if s.receipt.batch_id and s.status != _CANCELLING and self._has_realtime(r)]
+        unsent = [
+            r
+            for r in open_rows
+            if r.state is ShardState.CUT and r.shard.tier is not Tier.REALTIME and self._has_realtime(r)
+        ]
         rows = [row for row, _ in waiting] + unsent
-        if not rows or not self.is_late(started_at, rows) or not self._can_switch(rows):
+        if not rows or not self.is_late(started_at, rows + realtime) or not self._is_affordable(rows):
             return False
         log.warning("the deadline is near: %d batches that have not ended are moved to realtime", len(rows))
         for row, submission in waiting:
@@ -134,7 +141,9 @@ class Batching:
 
     def _decide(self, row: ShardRow) -> Decision:
         queue = [r for r, _ in self._work.submitted() if r.shard.endpoint == row.shard.endpoint]
-        tries = [t for group in self._work.store.submissions(self._work.plan.id).values() for t in group]
+        here = {r.shard.id for r in self._work.shards() if r.shard.endpoint == row.shard.endpoint}
+        submissions = self._work.store.submissions(self._work.plan.id)
+        tries = [t for shard_id, group in submissions.items() if shard_id in here for t in group]
         refused = [t for t in tries if t.error_code == NO_ROOM]
         endpoint = self._endpoint(row)
         limit = smallest_limit(endpoint.enqueued_tokens, (t.error_message or "" for t in refused))
@@ -215,16 +224,18 @@ class Batching:
             )
         log.info("%s: no room at the endpoint for now", row.shard.key)
 
-    def _can_switch(self, rows: Sequence[ShardRow]) -> bool:
-        """Whether realtime is offered, has a price, and the budget bears it."""
+    def _has_realtime(self, row: ShardRow) -> bool:
+        """Whether the shard's endpoint offers realtime, and it has a price."""
+        endpoint, prices = self._endpoint(row), self._work.plan.prices
+        priced = any(name == endpoint.name and price.tier is Tier.REALTIME for name, price in prices)
+        return Tier.REALTIME in endpoint.tiers and priced
+
+    def _is_affordable(self, rows: Sequence[ShardRow]) -> bool:
+        """Whether the budget bears asking these in realtime."""
         plan, spent = self._work.plan, sum(part.cost_usd for part in self._work.store.parts(self._work.plan.id))
         for row in rows:
-            endpoint = self._endpoint(row)
-            priced = any(name == endpoint.name and price.tier is Tier.REALTIME for name, price in plan.prices)
-            if Tier.REALTIME not in endpoint.tiers or not priced:
-                return False
             usage = Usage(prompt_tokens=row.shard.prompt_tokens, completion_tokens=row.shard.max_completion_tokens)
-            spent += plan.price(endpoint.name, Tier.REALTIME).cost_usd(usage)
+            spent += plan.price(row.shard.endpoint, Tier.REALTIME).cost_usd(usage)
         return plan.objective.budget_usd is None or spent <= plan.objective.budget_usd
 
     def _endpoint(self, row: ShardRow) -> Endpoint:

@@ -71,16 +71,31 @@ class CostLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """One thing an estimate does not know, and what the bill would be at either end of its interval."""
+
+    what: str  # "output tokens", "retries", …
+    usd_low: Decimal
+    usd_high: Decimal
+    basis: str  # "assumed", or "measured, n=…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What one strategy on one endpoint would cost, take and risk for the whole job."""
+    """What one way to run the whole job would cost, take and risk.
+
+    Of a mix, `strategy` and `endpoint` are those of its largest share; the figures are those of all of it.
+    """
 
     strategy: Strategy
     endpoint: str
     lines: tuple[CostLine, ...]
     usd: Decimal
-    usd_high: Decimal  # with the upper estimate of output tokens and retries
+    usd_high: Decimal  # upper end of a 90 % interval
     time_s: float  # upper estimate: limits for realtime, completion windows for batch
     quality: Quality
+    usd_low: Decimal = Decimal(0)  # lower end of it
+    uncertainties: tuple[Uncertainty, ...] = ()  # the largest first
 
     @property
     def n_requests(self) -> int:
@@ -101,13 +116,75 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Strata:
+    """How a job's conversations are told apart: by length, and within that by levels, say of difficulty.
+
+    Stratum = length class × `levels` + level. A conversation's length class is how many of `edges` (tokens of its
+    block in the profile's encoding, ascending) are at most its length. With more than one level, `strata.parquet`
+    in the plan's folder has each row's.
+    """
+
+    edges: tuple[int, ...] = ()
+    levels: int = 1
+
+    @property
+    def n(self) -> int:
+        return (len(self.edges) + 1) * self.levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The conversations of one stratum whose stored uniform U, see `strata.uniforms`, lies in [low, high)."""
+
+    stratum: int
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """A part of a plan: these classifiers in one prompt, by this strategy, on this endpoint."""
+    """A part of a plan: these classifiers in one prompt, by this strategy, on this endpoint, for these slices."""
 
     number: int
     classifiers: tuple[str, ...]
     strategy: Strategy
     endpoint: str
+    slices: tuple[Slice, ...] = ()  # empty: every conversation
+    retry_tier: Tier | None = None  # where what fails is asked again; None: the plan's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixShare:
+    """One cell of a mix: a share of one stratum served by one leg, and why it is."""
+
+    leg: int
+    stratum: int
+    share: float  # of the stratum's conversations, 0…1
+    n_conversations: int
+    usd: Decimal
+    label_change: float  # share of its items
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowPrice:
+    """What loosening one constraint by a step would do to the bill."""
+
+    constraint: str  # "deadline", "enqueued tokens of main", "disagreement on topic"
+    step: str  # "one hour more", "1M more enqueued tokens", "one point more"
+    usd: Decimal  # change of the bill; negative saves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierPoint:
+    """One best trade of cost against quality and time."""
+
+    name: str  # the recipe, or "mix of packed and naive"
+    usd: Decimal
+    usd_high: Decimal
+    time_s: float
+    label_change: float  # share of items
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,13 +232,26 @@ class Plan:
     n_reused_items: int = 0  # items that earlier runs are known to have answered
     reused_usd: Decimal = Decimal(0)  # what asking them again would cost
     prompt_sizes: tuple[tuple[str, PromptSize], ...] = ()  # counted while planning, by the prompt's key
+    strata: Strata = Strata()
+    mix: tuple[MixShare, ...] = ()  # what goes where; empty where one way serves all
+    shadow_prices: tuple[ShadowPrice, ...] = ()
+    frontier: tuple[FrontierPoint, ...] = ()
     hash: str = ""
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of every leg, or the names of all that are mixed, the first leg's first."""
+        return " + ".join(dict.fromkeys(leg.strategy.recipe for leg in self.legs)) or self.chosen.strategy.recipe
 
     def classifier(self, name: str) -> Classifier:
         return next(c for c in self.classifiers if c.name == name)
 
     def endpoint(self, name: str) -> Endpoint:
         return next(e for e in self.endpoints if e.name == name)
+
+    def again_tier(self, leg: Leg) -> Tier:
+        """Where a leg's failed and doubted items are asked again."""
+        return leg.retry_tier or self.retry_tier
 
     def price(self, endpoint: str, tier: Tier) -> TierPrice:
         return next(p for name, p in self.prices if name == endpoint and p.tier == tier)

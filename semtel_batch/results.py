@@ -20,6 +20,7 @@ from semtel_batch.quality.grade import grade
 from semtel_batch.records import Outcome, Stage
 from semtel_batch.rows import Problem
 from semtel_batch.store import Store
+from semtel_batch.strata import serving_legs
 
 T = TypeVar("T")
 
@@ -212,8 +213,21 @@ def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFram
     wide = _pivot(detailed, names, "label", "")
     for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "cost_usd"):
         wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on=_KEY, how="left", maintain_order="left")
-    recipe = plan.legs[0].strategy.recipe if plan.legs else None
-    return _per_conversation(store, plan, wide).with_columns(strategy=pl.lit(recipe))
+    detailed = _per_conversation(store, plan, wide.join(_recipes(store, plan), on=_KEY, how="left"))
+    return detailed.select(pl.exclude("strategy"), "strategy")
+
+
+def _recipes(store: Store, plan: Plan) -> pl.DataFrame:
+    """The recipe that each unique conversation was asked by, per classifier where they differ: "topic: packed; …"."""
+    index = load_index(conversations_folder(store, plan), ["row", "first_row", "n_tokens"])
+    unique = index.filter(pl.col("row") == pl.col("first_row"))
+    recipes = np.array([leg.strategy.recipe for leg in plan.legs], dtype=object)
+    served = serving_legs(plan, unique, store.files(plan.id))
+    names = {name: pl.Series(recipes[legs], dtype=pl.String) for name, legs in served.items()}
+    told = pl.concat_str([pl.concat_str(pl.lit(f"{name}: "), pl.col(name)) for name in names], separator="; ")
+    same = pl.all_horizontal([pl.col(name) == pl.col(next(iter(names))) for name in names])
+    frame = pl.DataFrame({_KEY: unique["row"], **names})
+    return frame.select(_KEY, strategy=pl.when(same).then(next(iter(names))).otherwise(told))
 
 
 def _per_conversation(store: Store, plan: Plan, wide: pl.DataFrame) -> pl.DataFrame:

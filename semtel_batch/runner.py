@@ -28,6 +28,7 @@ from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labe
 from semtel_batch.reuse import find_answered, write_reused
 from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardState
 from semtel_batch.store import Store
+from semtel_batch.strata import covers, served_rows
 from semtel_batch.work import OpenTransport, Tick, Watch, Work
 
 __all__ = ["OpenTransport", "Runner", "Tick", "Watch"]
@@ -97,12 +98,14 @@ class Runner:
         """Ask every item that ended without a label once more, alone; returns how many. `collect` does the rest."""
         with self._working(None):
             items = final_labels(self._store, self._plan).filter(pl.col("label").is_null())
-            items = items.filter(pl.col("row").is_in(self._askable()))
+            asked = self._askable()
+            items = items.filter(pl.col("row").is_in(asked["row"].implode()))
             if items.height:
                 self._store.start_plan(self._plan.id, self._clock.now())
             history = self._store.generations(self._plan.id)
             for leg in self._plan.legs:
-                mine = items.filter(pl.col("classifier").is_in(leg.classifiers))
+                rows = pl.Series(self._served(leg, asked))
+                mine = items.filter(pl.col("classifier").is_in(leg.classifiers) & pl.col("row").is_in(rows.implode()))
                 if mine.height and all(g.ended for g in in_order(history, leg.number)):
                     self._cut_generation(leg, once_more(leg, in_order(history, leg.number), mine))
             return items.height
@@ -135,15 +138,18 @@ class Runner:
             labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
         else:
             labels = labels_of_failed(self._store, self._plan, leg.number)
-        rows = _NO_ROWS if history else self._askable()
+        rows = _NO_ROWS if history else self._served(leg, self._askable())
         found = next_generation(leg, history, labels, rows, self._plan.max_attempts)
         if found is None:
             self._finished_legs.add(leg.number)
         return found
 
-    def _askable(self) -> Rows:
+    def _askable(self) -> pl.DataFrame:
         """Unique conversations with something to classify; an empty one ends as a named failure, unpaid."""
-        return askable(load_index(self._work.conversations, ["row", "first_row", "n_bytes"]))["row"].sort().to_numpy()
+        return askable(load_index(self._work.conversations, ["row", "first_row", "n_bytes", "n_tokens"]))
+
+    def _served(self, leg: Leg, asked: pl.DataFrame) -> Rows:
+        return served_rows(self._plan, leg, asked, self._store.files(self._plan.id))
 
     def _cut_generation(self, leg: Leg, found: Next) -> None:
         index = load_index(self._work.conversations, ["row", "n_tokens", "n_bytes"])
@@ -180,7 +186,7 @@ class Runner:
         Near the deadline all that is left goes to realtime.
         """
         again = generation.attempt > 0 or generation.stage is Stage.RECLASSIFY
-        tier = self._plan.retry_tier if again else leg.strategy.tier
+        tier = self._plan.again_tier(leg) if again else leg.strategy.tier
         endpoint = self._plan.endpoint(leg.endpoint)
         priced = any(price.tier is Tier.REALTIME for name, price in self._plan.prices if name == endpoint.name)
         if tier is not Tier.REALTIME and priced and self._batching.is_late(self._started_at):
@@ -227,6 +233,7 @@ class Runner:
         """Hold the plan's lease while working, and let go of connections at the end."""
         with hold(self._store, f"plan {self._plan.id}", self._clock) as self._work.extend_lease:
             if state is PlanState.RUNNING:
+                covers(self._plan)
                 self._store.start_plan(self._plan.id, self._clock.now())
                 reach("plan.started")
             self._started_at = self._store.plan_row(self._plan.id).started_at or self._clock.now()

@@ -71,7 +71,7 @@ def plan_status(store: Store, row: PlanRow) -> PlanStatus:
         plan_id=row.id,
         state=row.state,
         source=plan.data.source,
-        recipe=plan.chosen.strategy.recipe,
+        recipe=plan.recipe,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

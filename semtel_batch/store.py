@@ -35,6 +35,7 @@ from semtel_batch.rows import (
     ShardState,
     Submission,
 )
+from semtel_batch.strata import covers
 
 
 def store_path(project: Path) -> Path:
@@ -79,6 +80,8 @@ class Store:
     # -- plans -------------------------------------------------------------------------------------------------
 
     def add_plan(self, plan: Plan) -> None:
+        """Keep a frozen plan. Raises StoreError if its legs leave a conversation out or ask one twice."""
+        covers(plan)
         with self._transaction() as t:
             t.execute(
                 insert(tables.plans).values(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from semtel_batch.audit.findings import Tell, harmless
@@ -14,9 +14,9 @@ from semtel_batch.rows import ShardRow, ShardState
 _LEFT = "leftover of a crash, may be deleted"
 
 
-def check_files(folder: Path, written: Written, n_texts: int, tell: Tell) -> int:
+def check_files(folder: Path, written: Written, n_texts: int, tell: Tell, known: Collection[Path] = ()) -> int:
     """Name what nobody knows in a plan's folder; returns how many files were seen."""
-    registered = {path for part in written.parts for path in (part.answers, part.labels)}
+    registered = {*known, *(path for part in written.parts for path in (part.answers, part.labels))}
     registered |= {row.manifest for row in written.shards}
     registered |= {folder / "conversations" / name for name in _kept(n_texts)}
     open_keys = {row.shard.key for row in written.shards if row.state is not ShardState.ENDED}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from semtel_batch.audit.files import check_files, check_folders, parts_registere
 from semtel_batch.audit.findings import Finding, Severity, Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Items
 from semtel_batch.audit.shards import Looked, Written, check_generation, title
-from semtel_batch.audit.texts import name_of, read_texts
+from semtel_batch.audit.texts import Mask, Texts, name_of, read_texts
 from semtel_batch.classifiers import version_of
 from semtel_batch.database import look_into
 from semtel_batch.errors import SemtelError
@@ -25,6 +26,7 @@ from semtel_batch.plans import Plan
 from semtel_batch.records import Stage
 from semtel_batch.rows import PlanRow, PlanState, Problem
 from semtel_batch.store import Store
+from semtel_batch.strata import faults, levels_file, masks
 
 _OVER = (PlanState.DONE, PlanState.CANCELLED)
 _T = TypeVar("_T")
@@ -114,9 +116,9 @@ def _thawed(plan_id: str, digest: str, document: str, tell: Tell) -> Plan | None
     compare(tell, plan_id, "id in the document", plan_id, plan.id)
     for c in (*plan.classifiers, *((plan.grader,) if plan.grader else ())):
         compare(tell, f"{plan_id}, {c.name}", "version", version_of(c.name, c.instructions, c.labels), c.version)
-    named = [name for leg in plan.legs for name in leg.classifiers]
-    compare(tell, plan_id, "classifiers of the legs", sorted(c.name for c in plan.classifiers), sorted(named))
-    return plan if plan.id == plan_id and sorted(named) == sorted(c.name for c in plan.classifiers) else None
+    uneven = faults(plan)
+    expect_none(tell, plan_id, "conversations that its legs share badly", uneven)
+    return plan if plan.id == plan_id and not uneven else None
 
 
 def _check_lease(plan_id: str, leases: Collection[tuple[str, str, str]], now: datetime, tell: Tell) -> None:
@@ -143,11 +145,13 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
         harmless(tell, plan.id, "its folder was deleted: its texts and labels are gone", folder, "none")
         return _Seen()
     texts = read_texts(plan, folder / "conversations", tell)
-    if texts is not None:
-        looked = Looked(plan=plan, texts=texts, items=Items(plan, texts.n_rows), tell=tell)
+    served = _tried(tell, plan.id, "which leg serves whom", lambda: _served(plan, texts, folder)) if texts else None
+    if texts is not None and served is not None:
+        looked = Looked(plan=plan, texts=texts, served=served, items=Items(plan, texts.n_rows), tell=tell)
         _check_execution(looked, row, written)
         _check_end(looked, row, problems)
-    n_files = check_files(folder, written, texts.n_parts if texts else 0, tell)
+    known = {levels_file(folder)} if plan.strata.levels > 1 else set()
+    n_files = check_files(folder, written, texts.n_parts if texts else 0, tell, known)
     return _Seen(
         n_conversations=texts.n_rows if texts else 0,
         n_shards=len(written.shards),
@@ -156,6 +160,10 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
         n_files=n_files,
         usd=sum((part.cost_usd for part in written.parts), Decimal(0)),
     )
+
+
+def _served(plan: Plan, texts: Texts, folder: Path) -> list[Mask]:
+    return masks(plan, plan.legs, np.arange(texts.n_rows, dtype=np.uint32), texts.n_tokens, folder)
 
 
 def _written(store: Store, plan_id: str) -> Written:

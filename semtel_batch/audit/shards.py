@@ -12,7 +12,7 @@ import polars as pl
 from semtel_batch.audit.answers import Asked, asked_of, check_part
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Counts, Items
-from semtel_batch.audit.texts import Texts, name_of, read_frame
+from semtel_batch.audit.texts import Mask, Texts, name_of, read_frame
 from semtel_batch.errors import SemtelError
 from semtel_batch.legs import is_alone, way_of_asking, wording
 from semtel_batch.parts import MANIFEST
@@ -49,6 +49,7 @@ class Looked:
 
     plan: Plan
     texts: Texts
+    served: Sequence[Mask]  # of each leg: its conversations
     items: Items
     tell: Tell
 
@@ -82,8 +83,10 @@ def _check_asked(
     expect_none(tell, which, "conversations asked twice in one generation", _rows(asked > 1))
     expect_none(tell, which, "conversations asked that are empty or repeat another", _rows(some & ~texts.asked))
     expect_none(tell, which, "conversations asked again that were answered", _rows(some & before))
+    mine = looked.served[generation.leg]
+    expect_none(tell, which, "conversations asked that another leg serves", _rows(some & ~mine))
     if generation.stage is Stage.CLASSIFY and generation.attempt == 0:
-        expect_none(tell, which, "conversations that nobody asked", _rows(~some & texts.asked))
+        expect_none(tell, which, "conversations that nobody asked", _rows(~some & texts.asked & mine))
     if generation.stage is not Stage.CLASSIFY:
         unlabelled = items.answered(Stage.CLASSIFY, name) == 0
         expect_none(tell, which, "conversations asked without a label to judge", _rows(some & unlabelled))

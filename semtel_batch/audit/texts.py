@@ -32,12 +32,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
-    """What the rest of an audit needs of a plan's conversations: 20 bytes each."""
+    """What the rest of an audit needs of a plan's conversations: 24 bytes each."""
 
     n_rows: int
     n_parts: int
     unique: Mask  # the first row of each text
     asked: Mask  # …that has something to classify
+    n_tokens: npt.NDArray[np.uint32]
     hashes: npt.NDArray[np.uint8]  # of the texts as they are, not as they are said to be
     known: Mask  # whether the text could be read
 
@@ -76,6 +77,7 @@ def read_texts(plan: Plan, folder: Path, tell: Tell) -> Texts | None:
         n_parts=int(index["part"][-1]) + 1,
         unique=(index["row"] == index["first_row"]).to_numpy(),
         asked=np.isin(np.arange(index.height), askable(index)["row"].to_numpy()),
+        n_tokens=index["n_tokens"].to_numpy(),
         hashes=np.zeros((index.height, 16), dtype=np.uint8),
         known=np.zeros(index.height, dtype=np.bool_),
     )

@@ -125,7 +125,7 @@ def plan(**changes: Any) -> Plan:
             ),
         ),
         prices=(("openai", price(Tier.BATCH, "0.5")), ("openai", price(Tier.REALTIME))),
-        legs=(Leg(number=1, classifiers=("topic", "expertise"), strategy=chosen.strategy, endpoint="openai"),),
+        legs=(Leg(number=0, classifiers=("topic", "expertise"), strategy=chosen.strategy, endpoint="openai"),),
         retry_tier=Tier.REALTIME,
         max_attempts=3,
         seed=7,
@@ -171,7 +171,7 @@ class Execution:
             prompt_tokens=100,
             max_completion_tokens=10,
         )
-        self.store.cut(self.plan.id, Generation(leg=1, stage=stage, attempt=attempt), [shard], START)
+        self.store.cut(self.plan.id, Generation(leg=0, stage=stage, attempt=attempt), [shard], START)
         return self.store.shards(self.plan.id)[-1].shard.id
 
     def hand_over(self, shard_id: int, after_s: float) -> None:

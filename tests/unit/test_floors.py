@@ -51,6 +51,7 @@ FLOORS = {
     "strategies": 1,
     # what is made of them
     "conversations": 2,
+    "strata": 2,
     "labels": 2,
     "quality": 2,
     "database": 2,

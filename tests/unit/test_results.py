@@ -13,7 +13,7 @@ import pytest
 from small_job import EXPERTISE, PLAN_ID, START, TOPIC, Job, classifier, job, packed, plan
 
 from semtel_batch.parts import ANSWERS, LABELS, write_part
-from semtel_batch.plans import Plan
+from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Outcome, Stage, Tier, Usage
 from semtel_batch.results import (
     ENDS,
@@ -194,7 +194,8 @@ def test_every_conversation_gets_its_rows_labels_in_the_datas_order(made: Job) -
 
 @pytest.mark.parametrize("name", ["row", "first_row", "classifier", "outcome", "weight"])
 def test_a_classifier_called_like_a_column_of_ours(tmp_path: Path, name: str) -> None:
-    odd: Plan = plan(TIGHT, classifiers=(classifier("label", "A", "B"), classifier(name, "C", "D")))
+    leg = Leg(number=0, classifiers=("label", name), strategy=TIGHT, endpoint="main")
+    odd: Plan = plan(TIGHT, classifiers=(classifier("label", "A", "B"), classifier(name, "C", "D")), legs=(leg,))
     begun = job(tmp_path / "q", odd, TEXTS)
     record(begun, C, 0, said(0, "label", "A"), said(0, name, "D"))
     out = fan_out(begun.store, odd, final_labels(begun.store, odd))

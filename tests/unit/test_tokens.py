@@ -145,3 +145,55 @@ def test_the_tests_have_no_network() -> None:
         socket.create_connection(("192.0.2.1", 80), timeout=0.01)
     with pytest.raises(OSError, match="tests have no network"):
         socket.getaddrinfo("example.invalid", 80)
+
+
+_PIECES = st.sampled_from(
+    [
+        "a",
+        "Word",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        ".",
+        ", ",
+        "don't",
+        "12",
+        "1234",
+        "你好",
+        "。",
+        "é",
+        "ß",
+        "🧠",
+        "\t",
+        "_",
+        "/",
+    ]
+)
+_MADE = st.lists(_PIECES, max_size=1500).map("".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(_MADE, min_size=1, max_size=3), n=st.integers(1, 60), encoding=st.sampled_from(ENCODINGS))
+def test_ends_are_those_of_the_whole_text(texts: list[str], n: int, encoding: str) -> None:
+    heads, counts = tokens.heads(texts, n, encoding)
+    windows = tokens.last_windows(texts, n, encoding)
+    assert counts.tolist() == tokens.count(heads, encoding).tolist()
+    for text, head, window in zip(texts, heads, windows, strict=True):
+        assert head == tokens.truncate(text, n, encoding)
+        total = int(tokens.count([text], encoding)[0])
+        # Also: what stands before a seam and what stands behind it add up.
+        assert int(tokens.count([text[: window.start]], encoding)[0]) + window.n_tokens == total
+        if total > n:
+            assert tokens.last_start(text, window, n, encoding) == len(tokens.truncate(text, total - n, encoding))
+
+
+@pytest.mark.parametrize("text", ["word " * 4000, "1234567890" * 900, "你好世界" * 2000, " " * 9000, "é" * 5000])
+def test_a_long_text_is_read_at_its_ends(text: str) -> None:
+    head = tokens.truncate(text, 100, "o200k_base")
+    assert tokens.heads([text], 100, "o200k_base")[0] == [head]
+    window = tokens.last_windows([text], 100, "o200k_base")[0]
+    total = int(tokens.count([text], "o200k_base")[0])
+    assert tokens.last_start(text, window, 100, "o200k_base") == len(tokens.truncate(text, total - 100, "o200k_base"))
+    if " w" in text:
+        assert window.n_tokens < 400

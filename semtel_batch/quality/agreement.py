@@ -53,7 +53,7 @@ def cohen_kappa(a: Labels, b: Labels) -> float | None:
 
 
 def per_label(gold: Labels, labels: Labels) -> pl.DataFrame:
-    """Give precision, recall and F1 of every label on either side; null where a figure has no denominator.
+    """Give precision, recall with its exact 95 % interval and F1 of every label on either side; null: no denominator.
 
     C. J. van Rijsbergen, Information Retrieval, 2nd ed. 1979, ch. 7. F1 = 2 right / (gold + given), which is defined
     for every label here, and 0 where precision or recall is 0 or undefined.
@@ -73,6 +73,16 @@ def per_label(gold: Labels, labels: Labels) -> pl.DataFrame:
             f1=2 * pl.col("n_right") / (pl.col("n_gold") + pl.col("n_given")),
         )
         .sort("n_gold", "label", descending=[True, False])
+        .pipe(_with_recall_intervals)
+    )
+
+
+def _with_recall_intervals(frame: pl.DataFrame) -> pl.DataFrame:
+    bounds = [clopper_pearson(right, gold) for right, gold in frame.select("n_right", "n_gold").iter_rows()]
+    ends = {"recall_low": [low for low, _ in bounds], "recall_high": [high for _, high in bounds]}
+    known = pl.col("n_gold") > 0
+    return frame.with_columns(
+        pl.when(known).then(pl.Series(name, values, dtype=pl.Float64)).alias(name) for name, values in ends.items()
     )
 
 
@@ -89,14 +99,6 @@ def confusion(gold: Labels, labels: Labels) -> pl.DataFrame:
     """Count every pair of gold and given label, most frequent first; the diagonal is part of it."""
     counted = _pairs(gold, labels).group_by("gold", "label").agg(n=pl.len().cast(pl.Int64))
     return counted.sort("n", "gold", "label", descending=[True, False, False])
-
-
-def distribution(labels: Labels) -> pl.DataFrame:
-    """Count the labels and give their shares, most frequent first; items without a label are left out."""
-    given = pl.DataFrame({"label": pl.Series(labels, dtype=pl.String)}).drop_nulls()
-    counted = given.group_by("label").agg(n=pl.len().cast(pl.Int64))
-    shares = counted.with_columns(share=pl.col("n") / pl.col("n").sum())
-    return shares.sort("n", "label", descending=[True, False])
 
 
 def agreement(

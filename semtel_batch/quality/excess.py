@@ -20,6 +20,7 @@ _NUISANCE_DELTA = 0.001
 """Spent on bounding how many items change at all (see `excess_p_value`)."""
 
 _GRID = 13
+_MANY = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,34 +105,49 @@ def excess_p_value(seen: Excess, max_excess: float) -> float:
         return _NUISANCE_DELTA if max_excess > 0 else 1.0
     changing = np.linspace(max(low, abs(max_excess), 1e-9), high, _GRID)
     net = seen.n_worse - seen.n_better
-    return min(1.0, max(net_cdf(net, seen.n, d, max_excess) for d in changing) + _NUISANCE_DELTA)
+    return min(1.0, float(net_cdf(net, seen.n, changing, max_excess).max()) + _NUISANCE_DELTA)
 
 
-def net_cdf(net: int, n: int, changing: float, max_excess: float) -> float:
-    """Give P(n_worse - n_better ≤ net) if a share `changing` of n items changes and max_excess more to the worse."""
-    reach = 10 * math.sqrt(n * changing * (1 - changing)) + 20  # beyond it lies less than 1e-20 of the binomial
-    first, last = max(0, int(n * changing - reach)), min(n, int(n * changing + reach) + 1)
+def net_cdf(net: int, n: int, changing: npt.ArrayLike, max_excess: float) -> npt.NDArray[np.float64]:
+    """Give P(n_worse - n_better ≤ net) if a share `changing` of n items changes and max_excess more to the worse.
+
+    One probability for each share given.
+    """
+    d = np.atleast_1d(np.asarray(changing, dtype=np.float64))[:, None]
+    reach = 10 * np.sqrt(n * d * (1 - d)) + 20  # beyond it lies less than 1e-20 of the binomial
+    first, last = max(0, int((n * d - reach).min())), min(n, int((n * d + reach).max()) + 1)
     m = np.arange(first, last + 1)  # items that change: binomial; the worse among them: binomial again
-    log_m = special.xlogy(m, changing) + special.xlog1py(n - m, -changing)
+    log_m = special.xlogy(m, d) + special.xlog1py(n - m, -d)
     log_m += -special.betaln(1 + n - m, 1 + m) - math.log1p(n)
     worse = np.floor((m + net) / 2)
-    below = np.where(worse < 0, 0.0, special.bdtr(np.clip(worse, 0, m), m, (changing + max_excess) / (2 * changing)))
-    return float(np.sum(np.exp(log_m) * below))
+    below = np.where(worse < 0, 0.0, special.bdtr(np.clip(worse, 0, m), m, (d + max_excess) / (2 * d)))
+    return np.asarray((np.exp(log_m) * below).sum(axis=1))
 
 
 def excess_interval(seen: Excess, confidence: float = 0.95) -> tuple[float, float]:
-    """Give an interval of the excess share of items, both ends by inverting `excess_p_value`."""
+    """Give an interval of the excess share of items, both ends by inverting `excess_p_value`.
+
+    Beyond 400 changing items the normal one, which is a tenth narrower there and covers as much."""
     if not seen.n:
         return -1.0, 1.0
     tail = (1 - confidence) / 2
+    if seen.n_worse + seen.n_better > _MANY:
+        return _normal_interval(seen, tail)
     mirrored = Excess(n_worse=seen.n_better, n_same=seen.n_same, n_better=seen.n_worse)
     return -_upper(mirrored, tail), _upper(seen, tail)
 
 
+def _normal_interval(seen: Excess, tail: float) -> tuple[float, float]:
+    mean, changing = (seen.n_worse - seen.n_better) / seen.n, (seen.n_worse + seen.n_better) / seen.n
+    reach = -float(special.ndtri(tail)) * math.sqrt((changing - mean * mean) / seen.n)
+    return max(mean - reach, -1.0), min(mean + reach, 1.0)
+
+
 def _upper(seen: Excess, delta: float) -> float:
-    mean = seen.mean or 0.0
-    low, high = mean, 1.0
-    for _ in range(20):
+    low = seen.mean or 0.0
+    changing = (seen.n_worse + seen.n_better) / seen.n
+    high = min(1.0, low + 8 * math.sqrt(changing / seen.n) + 12 / seen.n)  # the normal limit lies far below
+    for _ in range(12):
         middle = (low + high) / 2
         low, high = (low, middle) if excess_p_value(seen, middle) <= delta else (middle, high)
     return high

@@ -15,7 +15,6 @@ from semtel_batch.quality.agreement import (
     clopper_pearson,
     cohen_kappa,
     confusion,
-    distribution,
     macro_f1,
     per_label,
 )
@@ -97,11 +96,6 @@ def test_per_label() -> None:
 
 def test_confusion() -> None:
     assert confusion(A, B).rows() == [("yes", "yes", 20), ("no", "no", 15), ("no", "yes", 10), ("yes", "no", 5)]
-
-
-def test_distribution() -> None:
-    assert distribution(["b", "a", "a", None, "a"]).rows() == [("a", 3, 0.75), ("b", 1, 0.25)]
-    assert distribution([]).is_empty()
 
 
 LABELS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40)

@@ -15,6 +15,7 @@ from semtel_batch.config import Settings
 from semtel_batch.errors import BadConfig, SemtelError
 from semtel_batch.families import family_of
 from semtel_batch.prices import price_of, shutdown_problem
+from semtel_batch.private import is_private
 from semtel_batch.records import Endpoint, Tier
 from semtel_batch.resources import shipped
 from semtel_batch.store import Store, store_path
@@ -68,7 +69,10 @@ def _store(project: Path) -> str:
     if not store_path(project).exists():
         return "none yet; the first plan makes it"
     with closing(Store(project)) as store:
-        return f"{len(store.plan_rows())} plans in {store.path}"
+        n_plans, lies = len(store.plan_rows()), f"in {store.path}"
+    if not is_private(store_path(project)):
+        raise BadConfig(f"{n_plans} plans {lies}, which others may read; run: chmod 600 {store_path(project)}*")
+    return f"{n_plans} plans {lies}"
 
 
 def _endpoints_finding(settings: Settings) -> Finding:
@@ -109,7 +113,8 @@ def _endpoint_findings(
 
 def _key(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
     connection(endpoint, environ)
-    return f"key in {endpoint.api_key_env}" if endpoint.api_key_env else "no key needed"
+    unsafe = "; ALLOWED TO GO UNENCRYPTED (allow_http)" if endpoint.allow_http else ""
+    return (f"key in {endpoint.api_key_env}" if endpoint.api_key_env else "no key needed") + unsafe
 
 
 def _counting(endpoint: Endpoint) -> str:

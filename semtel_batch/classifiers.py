@@ -283,7 +283,7 @@ def _render(source: _Source, body: str, inputs: dict[str, Any]) -> str:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
     try:
         return environment.from_string(body).render(inputs)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError) as error:
         advice = "declare what {{…}} names under inputs with a default, or put literal braces in {% raw %}"
         raise BadPrompt(f"{source.path}: body: {error or type(error).__name__}; {advice}.") from error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from semtel_batch.conversations import Columns
 from semtel_batch.errors import BadConfig
+from semtel_batch.keys import Commands, printed_by
 from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier
+from semtel_batch.resources import read_small
 
 FILE = "semtel.toml"
 DEFAULT_MODEL = "gpt-6-luna"
@@ -46,6 +49,7 @@ class Settings:
     endpoints: tuple[Endpoint, ...]
     columns: Columns
     defaults: Defaults
+    key_commands: Commands = field(default_factory=dict)  # argument by argument, by endpoint
 
     @property
     def prompts(self) -> Path:
@@ -64,7 +68,13 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
     names = [endpoint.name for endpoint in endpoints]
     if len(set(names)) != len(names):
         raise BadConfig(f"{path}: two endpoints have the same name; give each [[endpoint]] a name of its own.")
-    return Settings(project=project, endpoints=endpoints, columns=document.columns, defaults=_defaults(document))
+    return Settings(
+        project=project,
+        endpoints=endpoints,
+        columns=document.columns,
+        defaults=_defaults(document),
+        key_commands={entry.name: entry.api_key_cmd for entry in document.endpoint if entry.api_key_cmd},
+    )
 
 
 def parse_duration(text: str) -> float:
@@ -107,6 +117,10 @@ def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _arguments(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
 def _money(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
 
@@ -136,6 +150,8 @@ class _Endpoint(_Section):
     deployment: str | None = None
     model_family: str | None = None
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_key_cmd: Annotated[tuple[str, ...], BeforeValidator(_arguments), Field(min_length=1)] | None = None
+    allow_http: bool = False
     rpm: Positive | None = None
     tpm: Positive | None = None
     enqueued_tokens: Positive | None = None
@@ -175,7 +191,7 @@ def _read(path: Path) -> _File:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_small(path))
     except OSError as error:
         raise BadConfig(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # tomllib lets through what int() and the stack refuse
@@ -186,6 +202,7 @@ _ADVICE = {
     "extra_forbidden": "no such key; `semtel-batch init` in an empty folder writes a semtel.toml with all of them",
     "missing": "it is missing; add it",
     "api_key_env": "it must be the name of an environment variable that holds the key, never the key itself",
+    "api_key_cmd": 'it must be a program and its arguments, such as ["pass", "show", "openai"]',
 }
 
 
@@ -203,14 +220,16 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
     url = entry.base_url or (OPENAI_URL if entry.kind is EndpointKind.OPENAI else None)
     if url is None:
         raise BadConfig(f"{where} needs a base_url, such as https://NAME.openai.azure.com/openai/v1.")
-    _check_url(url, where)
+    _check_url(url, where, allow_http=entry.allow_http)
+    if entry.api_key_env and entry.api_key_cmd:
+        raise BadConfig(f"{where} has api_key_env and api_key_cmd; leave one of them out.")
     return Endpoint(
         name=entry.name,
         kind=entry.kind,
         base_url=url.rstrip("/"),
         model=model,
         model_family=entry.model_family or (entry.model if entry.deployment else None),
-        api_key_env=entry.api_key_env or _default_key(entry.kind),
+        api_key_env=printed_by(entry.name) if entry.api_key_cmd else entry.api_key_env or _default_key(entry.kind),
         rpm=entry.rpm,
         tpm=entry.tpm,
         enqueued_tokens=entry.enqueued_tokens,
@@ -220,6 +239,7 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
         answer_format=entry.answer_format,
         encoding=entry.encoding,
         price=PriceOverride(**entry.price.model_dump()) if entry.price else None,
+        allow_http=entry.allow_http,
     )
 
 
@@ -238,7 +258,7 @@ def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:
     return tiers
 
 
-def _check_url(url: str, where: str) -> None:
+def _check_url(url: str, where: str, *, allow_http: bool = False) -> None:
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -250,8 +270,11 @@ def _check_url(url: str, where: str) -> None:
         raise BadConfig(f"{where}: base_url holds a password; put the key in a variable and name it in api_key_env.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadConfig(f"{where}: base_url {url!r} is not an http(s) address; write for example {OPENAI_URL}.")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise BadConfig(f"{where}: base_url {url!r} would send conversations and key unencrypted; use https.")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not allow_http:
+        raise BadConfig(
+            f"{where}: base_url {url!r} would send conversations and key unencrypted; use https, or where the way "
+            "there is safe, write allow_http = true under this [[endpoint]]."
+        )
 
 
 def _defaults(document: _File) -> Defaults:

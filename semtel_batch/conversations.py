@@ -24,6 +24,7 @@ import polars as pl
 from semtel_batch import tokens, transcripts
 from semtel_batch.errors import BadData, StoreError
 from semtel_batch.plans import Sample
+from semtel_batch.private import begin_private, make_private_folder
 from semtel_batch.sources import Columns, find_files, records
 
 __all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
@@ -71,7 +72,7 @@ def ingest(
     """
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        draft.mkdir(parents=True)
+        make_private_folder(draft)
         part = _drawn(source, columns, sample, chunk_rows) if sample else None
         index = _write_parts(_Source(source, columns, part), draft, encoding, chunk_rows)
         _write(index, draft / _INDEX)
@@ -312,6 +313,7 @@ def _part_name(number: int) -> str:
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
+    begin_private(path)
     frame.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
     _sync(path)
 

@@ -14,16 +14,16 @@ from sqlalchemy.pool import NullPool
 
 from semtel_batch.errors import StoreError
 from semtel_batch.migrate import migrate
+from semtel_batch.private import make_private, make_private_folder
 
 
 def prepare(folder: Path, path: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = not path.exists()
+        make_private_folder(folder)
+        if not path.exists():
+            make_private(path)  # -wal and -shm take its mode over
         database = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
-            if fresh:
-                path.chmod(0o600)
             migrate(database, path)
             _write_ahead(database)  # last: it writes, also into a file that is refused
         finally:

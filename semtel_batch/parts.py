@@ -14,6 +14,7 @@ import polars as pl
 
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import StoreError
+from semtel_batch.private import begin_private, make_private_folder
 
 MANIFEST = pl.Schema({"request": pl.UInt32, "slot": pl.UInt16, "row": pl.UInt32})
 """Which conversation stands in which slot of which request of a shard."""
@@ -61,6 +62,7 @@ def write_part(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:
     columns = frame.select(pl.col(name).cast(kind) for name, kind in schema.items())
     temporary = path.with_suffix(".tmp")
     with being_written(path, temporary):
+        begin_private(temporary)
         columns.write_parquet(temporary, compression="zstd")
         settle(temporary, path)
 
@@ -79,7 +81,7 @@ def being_written(path: Path, temporary: Path) -> Iterator[None]:
 
 def make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise StoreError(f"{folder} could not be made ({error.strerror}); free the disk and run again.") from error
 

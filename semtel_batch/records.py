@@ -191,6 +191,7 @@ class Endpoint:
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None  # None: looked up by model
     price: PriceOverride | None = None
+    allow_http: bool = False  # the user said that conversations and key may go unencrypted
 
     @property
     def priced_as(self) -> str:

@@ -12,3 +12,12 @@ def shipped(kind: str) -> Path:
     """The folder of shipped `prompts`, `strategies` or `migrations`: the wheel's copy first, the checkout's second."""
     installed = _PACKAGE / "_shipped" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / _IN_CHECKOUT[kind]
+
+
+def read_small(path: Path, most: int = 1_000_000) -> str:
+    """A settings file's text. ValueError for one of more than `most` bytes, which nobody wrote by hand."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode("utf-8")

@@ -19,6 +19,7 @@ from semtel_batch.conversations import iter_texts, prompt_bytes
 from semtel_batch.legs import encoding_of, shortening, wording
 from semtel_batch.parts import MANIFEST, being_written, make_folder, read_parts, settle
 from semtel_batch.plans import Plan
+from semtel_batch.private import begin_private
 from semtel_batch.records import Shard, Stage, Strategy
 
 # What is in memory while a file is written; one request may be larger.
@@ -37,6 +38,7 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
     temporary = shard.path.with_suffix(".tmp")
     with being_written(shard.path, temporary):
+        begin_private(temporary)
         with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
             for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
                 blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]

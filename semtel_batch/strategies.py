@@ -20,7 +20,7 @@ from typing import Any
 from semtel_batch.errors import BadStrategy
 from semtel_batch.plans import Quality
 from semtel_batch.records import Keep, Strategy, Tier
-from semtel_batch.resources import shipped
+from semtel_batch.resources import read_small, shipped
 
 MAX_GRID = 500
 
@@ -183,7 +183,7 @@ def load(path: Path) -> Recipe:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_small(path))
     except OSError as error:
         raise BadStrategy(f"{path}: can't be read ({error.strerror}); give a recipe file that can.") from error
     except UnicodeDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def doctor(options: Mapping[str, Any], offline: bool) -> None:
     from semtel_batch import checkup  # imports what every other command needs of the rest
 
     session = open_session(options)
-    findings = checkup.examine(session.project, os.environ, SystemClock().now(), offline=offline)
+    findings = checkup.examine(session.project, session.environ, SystemClock().now(), offline=offline)
     session.console.show_findings(findings)
     if any(finding.is_fatal for finding in findings):
         raise BadConfig("Something above must be mended before a plan can run.")

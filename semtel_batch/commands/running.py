@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,9 +104,9 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
         def opened(endpoint: Endpoint, tier: Tier) -> Transport:
             # By now this run's own lease is held; every other one is a process that may ask the same endpoint.
             tasks = session.tasks + max(0, store.n_working(clock.now()) - 1)
-            return open_transport(endpoint, tier, os.environ, tasks=tasks)
+            return open_transport(endpoint, tier, environ, tasks=tasks)
 
-        clock = SystemClock()
+        clock, environ = SystemClock(), session.environ
         runner = Runner(store, chosen, opened, clock, watch)
         try:
             with _stopped_by_signals(runner):

@@ -13,6 +13,7 @@ from typing import Any
 from semtel_batch import config
 from semtel_batch.config import Settings
 from semtel_batch.console import Console, Options
+from semtel_batch.keys import Keys
 from semtel_batch.store import Store
 
 
@@ -27,6 +28,11 @@ class Session:
     @property
     def settings(self) -> Settings:
         return config.load(self.project, os.environ)
+
+    @property
+    def environ(self) -> Keys:
+        """The environment, with what an endpoint's api_key_cmd prints; semtel.toml is read only if one is needed."""
+        return Keys(os.environ, lambda: self.settings.key_commands)
 
     @contextmanager
     def store(self) -> Iterator[Store]:

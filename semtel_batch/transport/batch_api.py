@@ -15,6 +15,7 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, DefaultHttpxClient, Omit, OpenAI, omit
 
 from semtel_batch.errors import StoreError
+from semtel_batch.private import begin_private
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.batch_objects import KEY
 from semtel_batch.transport.connection import Connection
@@ -175,6 +176,8 @@ def _pages(listing: Callable[[str | Omit], RawResponse]) -> Iterator[list[Object
 
 def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
     try:
+        if mode == "wb":
+            begin_private(path)
         return path.open(mode)
     except OSError as error:
         raise StoreError(f"{path} can't be opened ({error.strerror}); check the project's folder.") from error

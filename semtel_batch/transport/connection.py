@@ -41,7 +41,7 @@ def connection(endpoint: Endpoint, environ: Mapping[str, str]) -> Connection:
     return Connection(
         endpoint=endpoint.name,
         kind=endpoint.kind,
-        base_url=_base_url(endpoint, has_key=key is not None),
+        base_url=_base_url(endpoint),
         model=endpoint.model,
         key_env=endpoint.api_key_env,
         timeout_s=endpoint.timeout_s,
@@ -76,7 +76,7 @@ def _headers(endpoint: Endpoint, key: str | None, environ: Mapping[str, str]) ->
     return headers
 
 
-def _base_url(endpoint: Endpoint, *, has_key: bool) -> str:
+def _base_url(endpoint: Endpoint) -> str:
     wrong = f"Endpoint '{endpoint.name}': base_url '{_shown(endpoint.base_url)}'"
     try:
         parts = urlsplit(endpoint.base_url.strip())
@@ -87,8 +87,11 @@ def _base_url(endpoint: Endpoint, *, has_key: bool) -> str:
         raise BadConfig(f"{wrong} is not an http(s) address; write it like https://api.openai.com/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise BadConfig(f"{wrong} may not hold a password or a query; put the key in the variable of api_key_env.")
-    if parts.scheme == "http" and has_key and not _is_loopback(host):
-        raise BadConfig(f"{wrong} would send the key unencrypted; use https, or leave out api_key_env.")
+    if parts.scheme == "http" and not endpoint.allow_http and not _is_loopback(host):
+        raise BadConfig(
+            f"{wrong} would send conversations and key unencrypted; use https, or where the way there is safe, write "
+            "allow_http = true under this [[endpoint]] and plan again."
+        )
     path = parts.path.rstrip("/")
     if endpoint.kind is EndpointKind.AZURE:
         path = path if path.endswith("/v1") else path.removesuffix("/openai") + "/openai/v1"

@@ -143,7 +143,26 @@ def test_every_commented_line_of_a_new_projects_file_would_be_taken(tmp_path: Pa
     assert found.columns.conversation_id == "id"
 
 
+def test_a_key_may_come_from_a_command_which_no_plan_keeps(tmp_path: Path) -> None:
+    for written in ('["pass", "show", "open ai"]', "\"pass show 'open ai'\""):
+        found = settings(tmp_path, MAIN + f"api_key_cmd = {written}\n")
+        assert found.key_commands == {"main": ("pass", "show", "open ai")}
+        assert found.endpoints[0].api_key_env == "api_key_cmd of 'main'"
+        assert "pass" not in repr(found.endpoints)
+
+
+def test_http_beyond_this_machine_must_be_allowed_in_so_many_words(tmp_path: Path) -> None:
+    plain = MAIN + 'base_url = "http://vllm.lan:8000/v1"\n'
+    with pytest.raises(BadConfig, match="allow_http = true"):
+        settings(tmp_path, plain)
+    assert endpoint(tmp_path, plain + "allow_http = true\n").allow_http
+
+
 BAD: list[tuple[str, str]] = [
+    ("# " + "x" * 1_000_000 + "\n", "more than 1,000,000 bytes"),
+    (MAIN + 'api_key_cmd = ["pass"]\napi_key_env = "KEY"\n', "api_key_env and api_key_cmd"),
+    (MAIN + "api_key_cmd = []\n", "a program and its arguments"),
+    (MAIN + 'api_key_cmd = "pass \'show"\n', "a program and its arguments"),
     ("[[endpoint]\n", "not valid TOML"),
     (MAIN + MAIN, "two endpoints have the same name"),
     (MAIN + "rpm = 0\n", "endpoint → number 1 → rpm"),

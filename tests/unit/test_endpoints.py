@@ -21,7 +21,9 @@ OPENAI = Endpoint(
     model="gpt-6-luna",
     api_key_env="MY_KEY",
 )
-LOCAL = replace(OPENAI, kind=EndpointKind.COMPATIBLE, base_url="http://10.0.0.5:8000/v1", api_key_env=None)
+LOCAL = replace(
+    OPENAI, kind=EndpointKind.COMPATIBLE, base_url="http://10.0.0.5:8000/v1", api_key_env=None, allow_http=True
+)
 
 
 def reach(endpoint: Endpoint, **changes: object) -> Connection:
@@ -87,6 +89,8 @@ def test_a_password_in_the_address_is_refused_unseen() -> None:
 def test_a_key_does_not_travel_unencrypted() -> None:
     with pytest.raises(BadConfig, match="https"):
         reach(OPENAI, base_url="http://api.example.com/v1")
+    with pytest.raises(BadConfig, match="allow_http"):
+        reach(LOCAL, allow_http=False)  # nor do conversations, where there is no key
     assert not reach(LOCAL).is_local
     assert reach(OPENAI, base_url="http://localhost:1/v1").is_local
     assert reach(OPENAI, base_url="http://127.1.2.3:1/v1").is_local

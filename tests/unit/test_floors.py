@@ -38,7 +38,9 @@ FLOORS = {
     "transcripts": 0,
     "tables": 0,
     "queueing": 0,
+    "private": 0,
     # one source, one format, one count each
+    "keys": 1,
     "sources": 1,
     "tokens": 1,
     "parts": 1,

@@ -219,10 +219,11 @@ def report(options: dict[str, Any], plan: str | None, trace: bool) -> None:
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".parquet, .csv or .ndjson"
 )
 @click.option("--detail", is_flag=True, help="Also how each label came about and what it cost.")
+@click.option("--raw", is_flag=True, help="CSV: no ' before cells that a spreadsheet would run as formulas.")
 @click.pass_obj
-def labels(options: dict[str, Any], plan: str | None, output: Path, detail: bool) -> None:
+def labels(options: dict[str, Any], /, plan: str | None, output: Path, detail: bool, raw: bool) -> None:
     """Write the labels: conversation_id and a column per classifier; null is a named failure, see report."""
-    _commands("looking").labels(options, plan, output, detail)
+    _commands("looking").labels(options, plan, output, detail=detail, raw=raw)
 
 
 @main.command()
@@ -239,6 +240,20 @@ def cancel(options: dict[str, Any], plan: str) -> None:
 def retry(options: dict[str, Any], plan: str) -> None:
     """Ask the items of PLAN that ended without a label once more."""
     _commands("running").retry(options, plan)
+
+
+@main.command()
+@_plan_argument
+@click.option("--expired", is_flag=True, help="All plans whose [retention] in semtel.toml is over.")
+@click.option("--keep-labels", is_flag=True, help="Delete what was said in words; labels, report and reuse stay.")
+@click.option("--local", is_flag=True, help="Leave the provider's files alone; they expire by themselves.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(options: dict[str, Any], /, plan: str | None, expired: bool, **how: bool) -> None:
+    """Delete PLAN's conversations and answers, here and at the provider. What was paid stays on record."""
+    if (plan is None) is not expired:
+        raise click.UsageError("Name one plan, or say --expired.")
+    _commands("purging").purge(options, plan, **how)
 
 
 @main.command()

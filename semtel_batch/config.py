@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from semtel_batch.conversations import Columns
 from semtel_batch.errors import BadConfig
 from semtel_batch.keys import Commands, printed_by
+from semtel_batch.pseudonyms import SALT_BYTES, IdHash
 from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier
 from semtel_batch.resources import read_small
 
@@ -42,6 +43,14 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """After how many seconds from a plan's end `purge --expired` deletes; None: never."""
+
+    texts_s: float | None = None
+    labels_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A project: where it is, whom it may ask, and what its user prefers."""
 
@@ -49,6 +58,8 @@ class Settings:
     endpoints: tuple[Endpoint, ...]
     columns: Columns
     defaults: Defaults
+    retention: Retention = Retention()
+    hash_ids: IdHash | None = None  # None: ids are kept as they are
     key_commands: Commands = field(default_factory=dict)  # argument by argument, by endpoint
 
     @property
@@ -73,6 +84,8 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
         endpoints=endpoints,
         columns=document.columns,
         defaults=_defaults(document),
+        retention=Retention(texts_s=document.retention.texts, labels_s=document.retention.labels),
+        hash_ids=_hash_ids(document.privacy, project, environ),
         key_commands={entry.name: entry.api_key_cmd for entry in document.endpoint if entry.api_key_cmd},
     )
 
@@ -111,6 +124,33 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
             api_key_env="OPENAI_API_KEY",
         ),
     )
+
+
+def _hash_ids(privacy: _Privacy, project: Path, environ: Mapping[str, str]) -> IdHash | None:
+    """What makes pseudonyms of ids; its salt comes from a file outside the project, or from the environment."""
+    if not privacy.hash_ids:
+        return None
+    where = f"the file {privacy.salt_file}" if privacy.salt_file else f"the variable {privacy.salt_env}"
+    if privacy.salt_file:
+        salt = _salt_in((project / Path(privacy.salt_file).expanduser()).resolve(), project.resolve())
+    else:
+        salt = environ.get(privacy.salt_env, "").strip().encode()
+    least, most = SALT_BYTES
+    if not least <= len(salt) <= most:
+        raise BadConfig(
+            f"[privacy] hash_ids takes its salt from {where}, which holds {len(salt)} bytes; put {least} to {most} "
+            'random ones there, for example of: python -c "import secrets; print(secrets.token_hex())"'
+        )
+    return IdHash(salt=salt)
+
+
+def _salt_in(path: Path, project: Path) -> bytes:
+    if path.is_relative_to(project):
+        raise BadConfig(f"[privacy] salt_file {path} lies in the project, beside what it protects; keep it elsewhere.")
+    try:
+        return read_small(path).strip().encode()
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"[privacy] salt_file {path} can't be read ({error}); check it.") from error
 
 
 def _duration(value: Any) -> Any:
@@ -171,10 +211,23 @@ class _Defaults(_Section):
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 4
 
 
+class _Retention(_Section):
+    texts: Seconds | None = None
+    labels: Seconds | None = None
+
+
+class _Privacy(_Section):
+    hash_ids: bool = False
+    salt_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "SEMTEL_ID_SALT"
+    salt_file: str | None = None
+
+
 class _File(_Section):
     endpoint: tuple[_Endpoint, ...] = ()
     columns: Columns = Columns()
     defaults: _Defaults = _Defaults()
+    retention: _Retention = _Retention()
+    privacy: _Privacy = _Privacy()
 
 
 def _read(path: Path) -> _File:
@@ -202,6 +255,7 @@ _ADVICE = {
     "extra_forbidden": "no such key; `semtel-batch init` in an empty folder writes a semtel.toml with all of them",
     "missing": "it is missing; add it",
     "api_key_env": "it must be the name of an environment variable that holds the key, never the key itself",
+    "salt_env": "it must be the name of an environment variable that holds the salt, never the salt itself",
     "api_key_cmd": 'it must be a program and its arguments, such as ["pass", "show", "openai"]',
 }
 

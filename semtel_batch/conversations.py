@@ -25,6 +25,7 @@ from semtel_batch import tokens, transcripts
 from semtel_batch.errors import BadData, StoreError
 from semtel_batch.plans import Sample
 from semtel_batch.private import begin_private, make_private_folder
+from semtel_batch.pseudonyms import IdHash
 from semtel_batch.sources import Columns, find_files, records
 
 __all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
@@ -55,26 +56,30 @@ def read(source: str, columns: Columns | None = None, *, chunk_rows: int = CHUNK
         yield chunk.select("conversation_id", "text")
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - what is read, how, and where it goes: each is a wish of its own
     source: str,
     columns: Columns,
     folder: Path,
     encoding: str,
     *,
     sample: Sample | None = None,
+    hash_ids: IdHash | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Ingested:
     """Write the conversations of `source`, or a sample of them, into `folder`, all or nothing, over what was there.
 
     `part-NNNNN.parquet` holds row, text and text_hash (128-bit blake2b of the UTF-8 text); `index.parquet` one line a
     conversation: row, conversation_id, first_row (the first row with the same text), n_tokens and n_bytes of its block
-    (`<conversation id="1">` … `</conversation>` and a newline; bytes as JSON escapes them), and part.
+    (`<conversation id="1">` … `</conversation>` and a newline; bytes as JSON escapes them), and part. With `hash_ids`,
+    no id of the user's is kept.
     """
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         make_private_folder(draft)
         part = _drawn(source, columns, sample, chunk_rows) if sample else None
         index = _write_parts(_Source(source, columns, part), draft, encoding, chunk_rows)
+        if hash_ids is not None:
+            index = index.with_columns(hash_ids(index["conversation_id"]))
         _write(index, draft / _INDEX)
         _publish(draft, folder)
     except OSError as problem:

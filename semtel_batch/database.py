@@ -51,6 +51,12 @@ def _write_ahead(database: sqlite3.Connection) -> None:
             raise
 
 
+def empty_log(path: Path) -> None:
+    """Take what the write-ahead log holds over into the database and empty it; while others write, not yet."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def connect(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": 30})
 

@@ -16,6 +16,7 @@ from semtel_batch.rows import (
     PlanRow,
     PlanState,
     Problem,
+    Purge,
     ShardRow,
     ShardState,
     Submission,
@@ -32,6 +33,10 @@ def plan_row(row: Any) -> PlanRow:
         started_at=_when(row.started_at),
         ended_at=_when(row.ended_at),
     )
+
+
+def purge(row: Any) -> Purge:
+    return Purge(plan_id=row.plan_id, at=datetime.fromisoformat(row.at), labels_kept=bool(row.labels_kept))
 
 
 def shard_values(plan_id: str, generation: Generation, shard: NewShard, state: Path, at: datetime) -> dict[str, Any]:

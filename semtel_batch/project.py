@@ -47,6 +47,14 @@ api_key_env = "OPENAI_API_KEY"   # or api_key_cmd, a program that prints the key
 # min_agreement = 0.95
 # max_attempts = 4               # how often an item is asked before it ends as a named failure
 
+[retention]                      # what `semtel-batch purge --expired` deletes, counted from a plan's end
+# texts = "30d"                  # conversations and answers, here and at the provider; labels stay
+# labels = "365d"                # the rest
+
+[privacy]
+# hash_ids = true                # keep and write keyed hashes in the place of your ids; the salt is never kept:
+# salt_env = "SEMTEL_ID_SALT"    # it is taken from this variable, or from salt_file, a path outside the project
+
 [columns]                        # your names of the input's columns
 # conversation_id = "id"
 # turns = "messages"

@@ -34,6 +34,15 @@ class PlanRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """A user had a plan's texts deleted; its labels too, unless they were to stay."""
+
+    plan_id: str
+    at: datetime
+    labels_kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """All shards that ask one leg at one stage for the n-th time."""
 

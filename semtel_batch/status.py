@@ -54,11 +54,12 @@ class PlanStatus:
     usd: Decimal
     planned_usd: Decimal
     shards: tuple[ShardStatus, ...]
+    purged_at: datetime | None = None  # its texts were deleted
 
 
 def plan_status(store: Store, row: PlanRow) -> PlanStatus:
     """Sum up what the store has of a plan."""
-    plan = store.plan(row.id)
+    plan, purge = store.plan(row.id, purged=True), store.purges().get(row.id)
     tries, parts = store.submissions(row.id), store.parts(row.id)
     written: dict[int, int] = {}
     for part in parts:
@@ -82,6 +83,7 @@ def plan_status(store: Store, row: PlanRow) -> PlanStatus:
         usd=sum((part.cost_usd for part in parts), Decimal(0)),
         planned_usd=plan.chosen.usd,
         shards=shards,
+        purged_at=purge.at if purge else None,
     )
 
 

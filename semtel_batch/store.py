@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from semtel_batch import mapping, plans, tables
 from semtel_batch.crashpoints import reach
-from semtel_batch.database import connect, prepare
+from semtel_batch.database import connect, empty_log, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
 from semtel_batch.plans import Plan
@@ -30,6 +30,7 @@ from semtel_batch.rows import (
     PlanRow,
     PlanState,
     Problem,
+    Purge,
     Reused,
     ShardRow,
     ShardState,
@@ -93,8 +94,11 @@ class Store:
                 )
             )
 
-    def plan(self, prefix: str | None = None) -> Plan:
-        """The plan of this id or unique prefix; the newest one when none is given."""
+    def plan(self, prefix: str | None = None, *, purged: bool = False) -> Plan:
+        """The plan of this id or unique prefix; the newest one when none is given.
+
+        One whose texts and labels were deleted is refused unless `purged` ones may be given too.
+        """
         query = select(tables.plans.c.id, tables.plans.c.document).order_by(tables.plans.c.created_at.desc())
         if prefix:
             query = query.where(tables.plans.c.id.startswith(prefix, autoescape=True))
@@ -105,6 +109,12 @@ class Store:
             raise BadInput(f"{which} in {self.path}; see: semtel-batch status, or make one: semtel-batch plan DATA")
         if len(found) > 1:
             raise BadInput(f"More than one plan begins with {prefix!r}; give more of its id, see: semtel-batch status")
+        gone = None if purged else self.purges().get(found[0].id)
+        if gone is not None and not gone.labels_kept:
+            raise BadInput(
+                f"Texts and labels of plan {gone.plan_id} were deleted on {gone.at:%Y-%m-%d} (semtel-batch purge); "
+                "name another, see: semtel-batch status"
+            )
         return _unchanged(found[0].id, found[0].document)
 
     def plan_rows(self) -> list[PlanRow]:
@@ -134,6 +144,24 @@ class Store:
         with self._transaction() as t:
             query = update(tables.plans).where(tables.plans.c.id == plan_id)
             t.execute(query.values(state=state, ended_at=at.isoformat()))
+
+    def purges(self) -> dict[str, Purge]:
+        """Whose texts were deleted, by plan."""
+        with self._transaction() as t:
+            return {row.plan_id: mapping.purge(row) for row in t.execute(select(tables.purges)).all()}
+
+    def purge(self, plan_id: str, at: datetime, *, labels_kept: bool) -> None:
+        """Write down that a plan's texts are deleted, and forget what was said of them; what was paid stays."""
+        mine = select(tables.shards.c.id).where(tables.shards.c.plan_id == plan_id)
+        with self._transaction() as t:
+            t.exec_driver_sql("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+            t.execute(tables.purges.delete().where(tables.purges.c.plan_id == plan_id))
+            t.execute(insert(tables.purges).values(plan_id=plan_id, at=at.isoformat(), labels_kept=labels_kept))
+            t.execute(update(tables.problems).where(tables.problems.c.plan_id == plan_id).values(detail=None))
+            t.execute(
+                update(tables.submissions).where(tables.submissions.c.shard_id.in_(mine)).values(error_message=None)
+            )
+        empty_log(self.path)
 
     # -- generations and shards --------------------------------------------------------------------------------
 
@@ -349,10 +377,11 @@ class Store:
 
     def label_parts(self, way: str) -> list[Path]:
         """The label parts of every plan that hold what was asked in this way."""
+        without_labels = select(tables.purges.c.plan_id).where(tables.purges.c.labels_kept == 0)
         query = (
             select(tables.parts.c.labels)
             .join(tables.shards, tables.shards.c.id == tables.parts.c.shard_id)
-            .where(tables.shards.c.way == way)
+            .where(tables.shards.c.way == way, tables.shards.c.plan_id.not_in(without_labels))
             .order_by(tables.parts.c.id)
         )
         with self._transaction() as t:

@@ -138,6 +138,14 @@ paces = Table(
     Index("paces_by_plan", "plan_id"),
 )
 
+purges = Table(
+    "purges",
+    metadata,
+    Column("plan_id", Text, ForeignKey("plans.id"), primary_key=True),
+    _text("at"),
+    _count("labels_kept"),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -18,10 +18,22 @@ _WRITERS: dict[str, Callable[[pl.DataFrame, Any], Any]] = {
 }
 
 
-def write_table(table: pl.DataFrame, path: Path) -> None:
+# What a spreadsheet would run or guess at instead of showing it (OWASP, "CSV Injection"), but for plain numbers.
+_FORMULA = r"^[=@\t\r\n＝＠＋－+\-]"
+_NUMBER = r"^[+\-]?[\d.,]+([eE][+\-]?\d+)?%?$"
+
+
+def write_table(table: pl.DataFrame, path: Path, *, raw: bool = False) -> int:
+    """Write a table. In a CSV, cells that a spreadsheet would run get a ' before them unless `raw`.
+
+    Returns how many cells that were.
+    """
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise BadInput(f"{path} has no ending that is known; use one of {', '.join(_WRITERS)}.")
+    n_guarded = 0
+    if path.suffix.lower() == ".csv" and not raw:
+        table, n_guarded = _guarded(table)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         writer(table, temporary)
@@ -29,3 +41,17 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise BadInput(f"{path} can't be written ({error}); choose another place.") from error
+    return n_guarded
+
+
+def _guarded(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    texts = [pl.col(name) for name, kind in table.schema.items() if kind == pl.String]
+    risky = [text.str.contains(_FORMULA) & ~text.str.contains(_NUMBER) for text in texts]
+    if not texts:
+        return table, 0
+    n = table.select(pl.sum_horizontal([one.sum() for one in risky])).item()
+    guarded = [
+        pl.when(one).then(pl.concat_str(pl.lit("'"), text)).otherwise(text).alias(text.meta.output_name())
+        for text, one in zip(texts, risky, strict=True)
+    ]
+    return table.with_columns(guarded), int(n or 0)

@@ -23,6 +23,7 @@ from semtel_batch.database import look_into
 from semtel_batch.errors import SemtelError
 from semtel_batch.generations import in_order
 from semtel_batch.plans import Plan
+from semtel_batch.purging import texts_left
 from semtel_batch.records import Stage
 from semtel_batch.rows import PlanRow, PlanState, Problem
 from semtel_batch.store import Store
@@ -141,6 +142,9 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
     problems = _tried(tell, plan.id, "its problem items", lambda: store.problems(plan.id))
     if written is None or problems is None:
         return _Seen()
+    if plan.id in store.purges():
+        _check_purged(store, plan, tell)
+        return _Seen()
     if row.state in _OVER and not folder.exists():
         harmless(tell, plan.id, "its folder was deleted: its texts and labels are gone", folder, "none")
         return _Seen()
@@ -164,6 +168,15 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
 
 def _served(plan: Plan, texts: Texts, folder: Path) -> list[Mask]:
     return masks(plan, plan.legs, np.arange(texts.n_rows, dtype=np.uint32), texts.n_tokens, folder)
+
+
+def _check_purged(store: Store, plan: Plan, tell: Tell) -> None:
+    """Nothing can be derived again without the texts; only that none is left can be seen."""
+    purge = store.purges()[plan.id]
+    left = [path.name for path in texts_left(store.files(plan.id), labels_kept=purge.labels_kept)]
+    expect_none(tell, plan.id, "files of a purged plan; purge it again", left)
+    kept = "its texts were deleted" if purge.labels_kept else "its texts and labels were deleted"
+    harmless(tell, plan.id, kept, "texts to derive anew", f"purged {purge.at:%Y-%m-%d}")
 
 
 def _written(store: Store, plan_id: str) -> Written:

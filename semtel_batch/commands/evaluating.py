@@ -8,6 +8,7 @@ from typing import Any
 
 from semtel_batch import results
 from semtel_batch.commands.session import open_session
+from semtel_batch.pseudonyms import under_pseudonyms
 from semtel_batch.studies.evaluate import evaluate as evaluate_labels
 from semtel_batch.studies.evaluate import read_gold
 
@@ -17,4 +18,7 @@ def evaluate(options: Mapping[str, Any], plan_id: str | None, gold: Path) -> Non
     with session.store() as store:
         chosen = store.plan(plan_id)
         wide = results.fan_out(store, chosen, results.final_labels(store, chosen))
-    session.console.show_evaluation(evaluate_labels(wide, read_gold(gold), chosen.classifiers))
+    given, hash_ids = read_gold(gold), session.settings.hash_ids
+    if hash_ids is not None:
+        given = under_pseudonyms(given, wide["conversation_id"], hash_ids)
+    session.console.show_evaluation(evaluate_labels(wide, given, chosen.classifiers))

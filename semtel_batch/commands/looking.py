@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch import results
-from semtel_batch.commands.session import open_session
+from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
 from semtel_batch.report import report as make_report
 from semtel_batch.rows import PlanState
@@ -18,7 +18,7 @@ from semtel_batch.tabular import write_table
 def status(options: Mapping[str, Any], plan_id: str | None) -> None:
     session = open_session(options)
     with session.store() as store:
-        chosen = {store.plan(plan_id).id} if plan_id else None
+        chosen = {store.plan(plan_id, purged=True).id} if plan_id else None
         rows = [row for row in store.plan_rows() if chosen is None or row.id in chosen]
         session.console.show_status([plan_status(store, row) for row in rows], detail=chosen is not None)
 
@@ -31,13 +31,13 @@ def report(options: Mapping[str, Any], plan_id: str | None, trace: bool) -> None
         session.console.show_report(found, trace=trace)
 
 
-def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, detail: bool) -> None:
+def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, *, detail: bool, raw: bool) -> None:
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
         items = results.final_labels(store, chosen)
         table = (results.fan_out_detail if detail else results.fan_out)(store, chosen, items)
-        write_table(table, output)
+        say_guarded(session, output, write_table(table, output, raw=raw))
         owed = store.plan_row(chosen.id).state is not PlanState.DONE
         n_missing = int(sum(table[c.name].null_count() for c in chosen.classifiers))
         if session.console.options.json:

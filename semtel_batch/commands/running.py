@@ -87,6 +87,10 @@ def _show_json_status(session: Session, store: Store, chosen: Plan) -> None:
 @contextmanager
 def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
     """A runner that stops cleanly on SIGINT and SIGTERM, with its progress shown."""
+    if chosen.id in store.purges():
+        raise BadInput(
+            f"The texts of plan {chosen.id} were deleted (semtel-batch purge); nothing more can be asked of it."
+        )
     with session.console.progress() as progress:
 
         def watch(tick: Tick) -> None:

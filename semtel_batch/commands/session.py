@@ -46,6 +46,15 @@ def open_session(options: Mapping[str, Any]) -> Session:
     return Session(options["project"], console, options.get("tasks", 1))
 
 
+def say_guarded(session: Session, path: Path, n: int) -> None:
+    """Warn of cells in a CSV that are not as they were."""
+    if n:
+        session.console.warn(
+            f"{n:,} cells of {path} begin like a formula and have a ' before them, so that no spreadsheet runs them; "
+            "`labels --raw` leaves them as they are."
+        )
+
+
 def _log_to_stderr(verbose: bool) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("semtel_batch").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -9,7 +9,7 @@ from typing import Any
 from semtel_batch import results
 from semtel_batch.commands.planning import planned
 from semtel_batch.commands.running import running
-from semtel_batch.commands.session import open_session
+from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
 from semtel_batch.report import report as make_report
 from semtel_batch.tabular import write_table
@@ -28,6 +28,6 @@ def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: 
             runner.collect(wait=True)
         items = results.final_labels(store, chosen)
         if output is not None:
-            write_table(results.fan_out(store, chosen, items), output)
+            say_guarded(session, output, write_table(results.fan_out(store, chosen, items), output))
             session.console.say(f"wrote {output}")
         session.console.show_report(make_report(store, chosen, items))

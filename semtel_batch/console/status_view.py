@@ -38,7 +38,7 @@ def _plan_row(plan: PlanStatus, page: Page) -> list[str | Text]:
     part = plan.n_done / plan.n_requests if plan.n_requests else 0.0
     cells: list[str | Text] = [
         plan.plan_id,
-        plan.state.value,
+        plan.state.value + (", purged" if plan.purged_at else ""),
         clip(plan.source.rpartition("/")[2] or plan.source, 40),
         plan.recipe,
     ]

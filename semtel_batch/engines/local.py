@@ -59,7 +59,14 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
         encoding = encoding_of(endpoints[0])
-        kept = ingest(wish.source, wish.columns, folder / "conversations", encoding, sample=wish.sample)
+        kept = ingest(
+            wish.source,
+            wish.columns,
+            folder / "conversations",
+            encoding,
+            sample=wish.sample,
+            hash_ids=settings.hash_ids,
+        )
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         job = Job(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from semtel_batch.sandbox import gold
+from semtel_batch.sandbox.gullible import Gullible
 from semtel_batch.sandbox.reading import Asked
 from semtel_batch.sandbox.scripted import Scripted
 from semtel_batch.sandbox.settings import Settings
@@ -30,6 +31,8 @@ def model_for(settings: Settings) -> Model:
     """The model these settings ask for; a gold file is read once while it stays the same."""
     if settings.model_behind == "zero-shot":
         return ZeroShot()
+    if settings.model_behind == "gullible":
+        return Gullible(ZeroShot())
     return Scripted(settings, _gold(settings.gold, settings.conversations))
 
 

@@ -83,7 +83,7 @@ def run(port: int, config: Path | None, ready: Callable[[str], None]) -> None:
     the model is missing: better now than with the first request.
     """
     settings = Settings() if config is None else from_toml(config)
-    if settings.model_behind == "zero-shot":
+    if settings.model_behind != "scripted":
         zero_shot.embed([""])
     serve(settings, port, ready)
 

@@ -20,7 +20,11 @@ DEFAULT_MODELS = (
     "text-embedding-3-large",
 )
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_CHOICES = {"dress": ("openai", "azure"), "model_behind": ("zero-shot", "scripted"), "empty_error_file": ("null", "")}
+_CHOICES = {
+    "dress": ("openai", "azure"),
+    "model_behind": ("zero-shot", "scripted", "gullible"),
+    "empty_error_file": ("null", ""),
+}
 
 
 class SettingsError(ValueError):
@@ -40,7 +44,7 @@ class Settings:
     organization: str = "org-sandbox"
 
     # The model behind it.
-    model_behind: str = "zero-shot"  # or "scripted"
+    model_behind: str = "zero-shot"  # or "scripted", or "gullible": obeys what it reads
     gold: str | None = None  # path of a JSON-lines file for "scripted"
     conversations: str | None = None  # path of the texts of gold rows that carry only an id
     seed: int = 0

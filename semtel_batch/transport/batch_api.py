@@ -126,6 +126,14 @@ class BatchApi:
                 )
             )
 
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file; one that is gone already is as good."""
+        try:
+            _read(lambda: self._client.files.with_raw_response.delete(file_id, extra_headers=self._headers))
+        except CallFailed as failure:
+            if failure.status_code != 404:
+                raise
+
     def download(self, file_id: str, path: Path) -> None:
         """Write a file's content to `path`, streamed. A connection that ends early is a failed call."""
 

@@ -137,7 +137,7 @@ def test_every_commented_line_of_a_new_projects_file_would_be_taken(tmp_path: Pa
     lines = (tmp_path / "semtel.toml").read_text(encoding="utf-8").splitlines()
     bare = [line.removeprefix("# ") for line in lines]
     document = "\n".join(line for line in bare if line.startswith("[") or " = " in line)
-    found = settings(tmp_path, document)
+    found = settings(tmp_path, document, {"SEMTEL_ID_SALT": "0123456789abcdef"})
     assert [e.name for e in found.endpoints] == ["main", "azure", "local"]
     assert found.defaults.deadline_s == 86_400.0
     assert found.columns.conversation_id == "id"

@@ -39,6 +39,7 @@ FLOORS = {
     "tables": 0,
     "queueing": 0,
     "private": 0,
+    "pseudonyms": 0,
     # one source, one format, one count each
     "keys": 1,
     "sources": 1,
@@ -80,6 +81,7 @@ FLOORS = {
     "work": 8,
     "batching": 9,
     "engines": 9,
+    "purging": 8,
     "audit": 9,
     "runner": 10,
     # the user
@@ -103,6 +105,7 @@ LATE = {
     ("sandbox.zero_shot", "wordllama"): "the scripted model does without it",
     ("transport.endpoints", "semtel_batch.transport.realtime"): "only the tier that is asked for is imported",
     ("transport.endpoints", "semtel_batch.transport.batch"): "the SDK takes most of a second to import",
+    ("transport.removal", "semtel_batch.transport.batch_api"): "the SDK takes most of a second to import",
     ("transport.model_list", "semtel_batch.transport.batch_api"): "the SDK takes most of a second to import",
 }
 """What is imported inside a function, by whom, and why it can't stand at the top."""

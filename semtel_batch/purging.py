@@ -25,7 +25,7 @@ from semtel_batch.rows import PlanRow, PlanState, Purge
 from semtel_batch.store import Store
 from semtel_batch.transport.removal import remove_files
 
-_INDEX = "index.parquet"
+_FIGURES = ("index.parquet", "strata.parquet")  # which conversation is which row, and what serves it
 _OF_LABELS = ("answers", "labels")  # folders that stay with the labels, without what was said in words
 _WORDS = ("content", "error_message", "detail")
 
@@ -86,7 +86,7 @@ def texts_left(folder: Path, *, labels_kept: bool) -> list[Path]:
 
 
 def _stays(path: Path) -> bool:
-    return path.parts[0] in _OF_LABELS or path.parts == ("conversations", _INDEX)
+    return path.parts[0] in _OF_LABELS or path.name in _FIGURES
 
 
 def _purge_remote(store: Store, plan: Plan, environ: Mapping[str, str]) -> int:

@@ -45,7 +45,12 @@ def test_what_is_purged_is_not_purged_again_until_its_labels_go_too() -> None:
 
 def test_which_files_hold_what_was_said(tmp_path: Path) -> None:
     names = ["conversations/index.parquet", "conversations/part-00000.parquet", "manifests/k.parquet", "shards/k.jsonl"]
-    names += ["answers/k.00000.parquet", "labels/k.00000.parquet", ".conversations.1234/part-00000.parquet"]
+    names += [
+        "answers/k.00000.parquet",
+        "labels/k.00000.parquet",
+        ".conversations.1234/part-00000.parquet",
+        "strata.parquet",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -32,6 +32,7 @@ log = logging.getLogger("semtel_batch.batching")
 NO_ROOM = "token_limit_exceeded"
 """The provider's code for a full queue: nothing was executed, nothing billed, and it can be sent again."""
 
+_HEDGED = frozenset({Tier.BATCH, Tier.TWO_HOURS, Tier.EIGHT_HOURS, Tier.FLEX})
 _CANCELLING = "cancelling"  # the provider's word
 _CANCEL_MARGIN = timedelta(minutes=15)  # a provider takes up to ten minutes to cancel a batch
 
@@ -49,7 +50,7 @@ class Batching:
             if not submission.receipt.batch_id:
                 sent |= self._hand_over(row, submission.receipt)
         for row in self._work.shards(ShardState.CUT):
-            if row.shard.tier is not Tier.REALTIME:
+            if not row.shard.tier.is_at_once:
                 sent |= self._send_or_split(row)
         return sent
 
@@ -90,7 +91,7 @@ class Batching:
         unsent = [
             r
             for r in open_rows
-            if r.state is ShardState.CUT and r.shard.tier is not Tier.REALTIME and self._has_realtime(r)
+            if r.state is ShardState.CUT and r.shard.tier in _HEDGED and self._has_realtime(r)
         ]
         rows = [row for row, _ in waiting] + unsent
         if not rows or not self.is_late(started_at, rows + realtime) or not self._is_affordable(rows):
@@ -106,10 +107,14 @@ class Batching:
             )
             self._work.store.observe(row.shard, told, self._work.clock.now())  # so that it is told once
         for row in unsent:
-            row.shard.path.unlink(missing_ok=True)
-            self._work.store.move_shard(row.shard, Tier.REALTIME)
-            reach("hedge.shard-moved")
+            self.move_to_realtime(row)
         return True
+
+    def move_to_realtime(self, row: ShardRow) -> None:
+        """Ask what is left of a shard in realtime: it is written anew, and its answers so far stay."""
+        row.shard.path.unlink(missing_ok=True)
+        self._work.store.move_shard(row.shard, Tier.REALTIME)
+        reach("hedge.shard-moved")
 
     def is_late(self, started_at: datetime, rows: Sequence[ShardRow] = ()) -> bool:
         """Whether only realtime can still answer these shards, and what they leave open, before the deadline."""
@@ -223,6 +228,10 @@ class Batching:
                 f"{self._work.plan.id}, or plan again with another endpoint."
             )
         log.info("%s: no room at the endpoint for now", row.shard.key)
+
+    def can_switch(self, row: ShardRow) -> bool:
+        """Whether a shard may be asked in realtime: it is offered, has a price, and the budget bears it."""
+        return self._has_realtime(row) and self._is_affordable([row])
 
     def _has_realtime(self, row: ShardRow) -> bool:
         """Whether the shard's endpoint offers realtime, and it has a price."""

@@ -301,15 +301,23 @@ def _default_key(kind: EndpointKind) -> str | None:
     return {EndpointKind.OPENAI: "OPENAI_API_KEY", EndpointKind.AZURE: "AZURE_OPENAI_API_KEY"}.get(kind)
 
 
+_SERVED = {
+    EndpointKind.OPENAI: tuple(Tier),
+    EndpointKind.AZURE: (Tier.REALTIME, Tier.BATCH, Tier.FLEX),
+    EndpointKind.COMPATIBLE: (Tier.REALTIME, Tier.BATCH),
+}
+
+
 def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:
     """A self-hosted server has no Batch API unless its user says so."""
     default = (Tier.REALTIME,) if entry.kind is EndpointKind.COMPATIBLE else (Tier.REALTIME, Tier.BATCH)
     tiers = default if entry.tiers is None else entry.tiers
-    unknown = [tier for tier in tiers if tier not in (Tier.REALTIME, Tier.BATCH)]
+    served = _SERVED[entry.kind]
+    unknown = [tier for tier in tiers if tier not in served]
     if unknown or not tiers:
         named = ", ".join(unknown) or "none"
-        raise BadConfig(f'{where}: tiers {named} can\'t be run; use "realtime", "batch" or both.')
-    return tiers
+        raise BadConfig(f"{where}: tiers {named} can't be run; kind {entry.kind} serves {', '.join(served)}.")
+    return tuple(dict.fromkeys(tiers))
 
 
 def _check_url(url: str, where: str, *, allow_http: bool = False) -> None:

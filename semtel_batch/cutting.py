@@ -47,7 +47,7 @@ class Asking:
 
     @property
     def prompt(self) -> Prompt:
-        return wording(self.plan, self.leg, self.ask.classifiers, self.generation.stage)
+        return wording(self.plan, self.leg, self.ask.classifiers, self.generation.stage, self.tier)
 
     @property
     def way(self) -> str:

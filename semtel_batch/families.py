@@ -42,6 +42,9 @@ class Family:
     azure_batch: bool = False  # Azure publishes a batch meter for it
     shutdown_date: date | None = None  # at OpenAI
     azure_shutdown_date: date | None = None
+    flex: bool = False  # OpenAI serves it at half price when there is room; no later model will have it
+    azure_flex: bool = False
+    decisions_model: str | None = None  # the one name that /v1/decisions takes
     is_embedding: bool = False
     is_generic: bool = False  # not a family we know: a compatible server's own model
 
@@ -65,7 +68,7 @@ _GPT_6 = Family(
     long_context_over=272_000,
     reply_overhead=2,
 )
-_GPT_5_6 = replace(_GPT_6, name="gpt-5.6", pattern=r"gpt-5\.6", encoding_known=True)
+_GPT_5_6 = replace(_GPT_6, name="gpt-5.6", pattern=r"gpt-5\.6", encoding_known=True, flex=True)
 # At effort none, and only there, these take temperature and give logprobs.
 _GPT_5_4 = Family(
     name="gpt-5.4",
@@ -77,6 +80,7 @@ _GPT_5_4 = Family(
     long_context_over=272_000,
     reply_overhead=2,
     azure_batch=True,
+    flex=True,
 )
 _GPT_5_2 = replace(_GPT_5_4, name="gpt-5.2", pattern=r"gpt-5\.[23]", context_window=400_000, long_context_over=None)
 # Knows no effort below minimal, refuses temperature, and reasons a little even so.
@@ -91,6 +95,7 @@ _GPT_5 = Family(
     max_output_tokens=128_000,
     reply_overhead=2,
     azure_batch=True,
+    flex=True,
     shutdown_date=_on("2026-12-11"),
 )
 _O_SERIES = Family(
@@ -155,8 +160,19 @@ GENERIC = Family(
 # First match wins, so the narrower name stands above the wider one.
 FAMILIES: tuple[Family, ...] = (
     # Temperature at effort none was accepted by the luna models in September 2026; for the others nobody wrote it down.
-    replace(_GPT_6, name="gpt-6-luna", pattern=r"gpt-6(\.\d+)?-luna", temperature=0.0),
+    replace(
+        _GPT_6,
+        name="gpt-6-luna",
+        pattern=r"gpt-6-luna",
+        temperature=0.0,
+        flex=True,
+        decisions_model="gpt-6-luna",
+    ),
+    replace(_GPT_6, name="gpt-6.x-luna", pattern=r"gpt-6\.\d+-luna", temperature=0.0),
+    # Flex ends with these: not on 6.2, nor on what comes after it.
+    replace(_GPT_6, name="gpt-6.1", pattern=r"gpt-6(\.1)?-", flex=True),
     _GPT_6,
+    replace(_GPT_5_6, name="gpt-5.6-sol", pattern=r"gpt-5\.6-sol", azure_flex=True),
     replace(_GPT_5_6, name="gpt-5.6-luna", pattern=r"gpt-5\.6-luna", temperature=0.0),
     _GPT_5_6,
     # Chat and pro variants choose their own effort.
@@ -170,6 +186,7 @@ FAMILIES: tuple[Family, ...] = (
         context_window=128_000,
         max_output_tokens=16_384,
         azure_batch=False,
+        flex=False,
     ),
     replace(
         _GPT_5_2,
@@ -182,6 +199,7 @@ FAMILIES: tuple[Family, ...] = (
         temperature=None,
         max_top_logprobs=None,
         azure_batch=False,
+        flex=False,
     ),
     replace(_GPT_5_4, name="gpt-5.5", pattern=r"gpt-5\.5", temperature=None, max_top_logprobs=None),
     replace(
@@ -192,7 +210,15 @@ FAMILIES: tuple[Family, ...] = (
     replace(_GPT_5_2, name="gpt-5.1", pattern=r"gpt-5\.1", shutdown_date=_on("2027-04-01")),
     replace(_GPT_5, name="gpt-5-mini", pattern=r"gpt-5-mini", azure_shutdown_date=_on("2027-02-09")),
     # Versions that came after this table: the later parameters fit them, the first gpt-5's do not.
-    replace(_GPT_5_4, name="gpt-5.x", pattern=r"gpt-5\.\d", temperature=None, max_top_logprobs=None, azure_batch=False),
+    replace(
+        _GPT_5_4,
+        name="gpt-5.x",
+        pattern=r"gpt-5\.\d",
+        temperature=None,
+        max_top_logprobs=None,
+        azure_batch=False,
+        flex=False,
+    ),
     _GPT_5,
     replace(
         _O_SERIES,
@@ -203,6 +229,7 @@ FAMILIES: tuple[Family, ...] = (
         context_window=128_000,
     ),
     replace(_O_SERIES, name="o-mini", pattern=r"o(3|4)-mini", shutdown_date=_on("2026-10-23")),
+    replace(_O_SERIES, name="o3", pattern=r"o3", flex=True),
     _O_SERIES,
     replace(_GPT_4_1, name="gpt-4.1-nano", pattern=r"gpt-4\.1-nano", shutdown_date=_on("2026-10-23")),
     replace(_GPT_4_1, name="gpt-4.1-mini", pattern=r"gpt-4\.1-mini", azure_shutdown_date=_on("2027-04-14")),

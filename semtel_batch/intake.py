@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,6 @@ class Intake:
     def __init__(self, store: Store, plan: Plan, row: ShardRow, conversations: Path, judged: Judged) -> None:
         shard = row.shard
         self._store, self._plan, self._shard, self._way = store, plan, shard, row.way
-        self._price = plan.price(shard.endpoint, shard.tier)
         members = read_parts([row.manifest], MANIFEST)
         self._rows = members["row"].to_numpy()
         counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
@@ -101,7 +101,7 @@ class Intake:
             n_answered=int((labels["outcome"] == Outcome.ANSWERED.value).sum()),
             n_tries=int(answers["n_tries"].sum()),
             usage=usage,
-            cost_usd=self._price.cost_usd(usage),
+            cost_usd=cost_of(answers, self._plan, self._shard),
             written_at=at,
         )
 
@@ -116,6 +116,7 @@ class Intake:
             "error_message": [a.error_message for a in answers],
             "latency_s": [a.latency_s for a in answers],
             "n_tries": [a.n_tries for a in answers],
+            "tier": [None if a.tier is None else a.tier.value for a in answers],
         }
         columns |= {name: [getattr(a.usage, name) for a in answers] for name in _USAGE}
         return pl.DataFrame(columns, schema=ANSWERS)
@@ -161,6 +162,18 @@ class Intake:
                 )
         columns = [self._rows[places], *zip(*read, strict=True)] if read else []
         return pl.DataFrame(dict(zip(LABELS, columns, strict=False)), schema=LABELS)
+
+
+def cost_of(answers: pl.DataFrame, plan: Plan, shard: Shard) -> Decimal:
+    """What answers of a shard cost, each in the tier that it was billed in. `answers` is in columns of ANSWERS."""
+    by_tier = answers.group_by(pl.col("tier").fill_null(shard.tier.value)).agg(pl.col(_USAGE).cast(pl.Int64).sum())
+    return sum(
+        (
+            plan.price_as(shard, row["tier"]).cost_usd(Usage(**{name: row[name] for name in _USAGE}))
+            for row in by_tier.iter_rows(named=True)
+        ),
+        Decimal(0),
+    )
 
 
 def judged_labels(labels: pl.DataFrame) -> Judged:

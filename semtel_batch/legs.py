@@ -6,17 +6,18 @@ import hashlib
 
 import orjson
 
+from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import Prompt, word
 from semtel_batch.families import family_of
 from semtel_batch.plans import Leg, Plan
-from semtel_batch.records import Endpoint, Stage, Strategy
+from semtel_batch.records import Endpoint, Stage, Strategy, Tier
 from semtel_batch.rows import Generation
 
 
-def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage) -> Prompt:
-    """The prompt that asks these classifiers at this stage of a plan."""
+def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage, tier: Tier) -> Prompt:
+    """The prompt that asks these classifiers at this stage of a plan, in a tier."""
     asked = [plan.classifier(name) for name in classifiers]
-    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes)
+    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes, Delivery(tier=tier))
 
 
 def shortening(strategy: Strategy, stage: Stage) -> int | None:

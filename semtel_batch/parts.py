@@ -35,9 +35,13 @@ ANSWERS = pl.Schema(
         "cache_write_tokens": pl.UInt32,
         "completion_tokens": pl.UInt32,
         "reasoning_tokens": pl.UInt32,
+        "tier": pl.String,
     }
 )
-"""One row a request, as the provider ended it."""
+"""One row a request, as the provider ended it. `tier`: what it was billed as, null for its shard's tier."""
+
+_LATER = frozenset({"tier"})
+"""Columns that parts of earlier versions lack; there they read as null."""
 
 LABELS = pl.Schema(
     {
@@ -100,6 +104,15 @@ def settle(temporary: Path, path: Path) -> None:
         os.close(folder)
 
 
+def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    there = pl.read_parquet_schema(path) if _LATER & set(schema) else schema
+    missing = [name for name in _LATER if name in schema and name not in there]
+    columns = [name for name in schema if name not in missing]
+    # Not as a pattern: a project may lie in "labels [2]".
+    frame = pl.read_parquet(path, columns=columns, glob=False)
+    return frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in missing).select(schema.names())
+
+
 def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     """All rows of the parts, in the schema's columns, an empty frame for none. A part that is gone or torn is named."""
     if not paths:
@@ -107,8 +120,7 @@ def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:
     frames = []
     for path in paths:
         try:
-            # Not as a pattern: a project may lie in "labels [2]".
-            frames.append(pl.read_parquet(path, columns=schema.names(), glob=False))
+            frames.append(_read(path, schema))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"The part {path} can't be read ({error}); restore it from a backup of state/.") from error
     return pl.concat(frames)

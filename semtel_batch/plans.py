@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from pydantic import TypeAdapter
 
-from semtel_batch.records import Classifier, Endpoint, Strategy, Tier, TierPrice, Usage
+from semtel_batch.records import Classifier, Endpoint, Shard, Strategy, Tier, TierPrice, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +255,11 @@ class Plan:
 
     def price(self, endpoint: str, tier: Tier) -> TierPrice:
         return next(p for name, p in self.prices if name == endpoint and p.tier == tier)
+
+    def price_as(self, shard: Shard, tier: str | None) -> TierPrice:
+        """The price of an answer that was billed in a tier, as far as that one's is known; else of its shard's."""
+        found = (p for name, p in self.prices if name == shard.endpoint and p.tier == tier)
+        return next(found, None) or self.price(shard.endpoint, shard.tier)
 
 
 _PLAN = TypeAdapter(Plan)

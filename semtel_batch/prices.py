@@ -78,12 +78,21 @@ def price_of(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
     if endpoint.price is not None:
         return _own_price(endpoint, endpoint.price, tier, family)
     if endpoint.kind is EndpointKind.COMPATIBLE and not _is_listed(endpoint, at):
+        if tier not in (Tier.REALTIME, Tier.BATCH):
+            raise _unknown(endpoint, tier, "it is OpenAI's, and no self-hosted server has it")
         return _flat(tier, Decimal(0), Decimal(0), SELF_HOSTED)
     standard = _standard(endpoint, at)
     if endpoint.kind is EndpointKind.COMPATIBLE:
         standard = replace(standard, source=f"{standard.source}; this server may charge otherwise")
-    if tier is Tier.REALTIME:
-        return standard
+    return standard if tier is Tier.REALTIME else _other_tier(endpoint, tier, standard, at)
+
+
+def _other_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: datetime) -> TierPrice:
+    family = family_of(endpoint.priced_as)
+    if tier is Tier.DECISIONS:
+        return _decisions_price(endpoint, at, family)
+    if tier is Tier.FLEX and not _has_flex(endpoint, family):
+        raise _unknown(endpoint, tier, f"{endpoint.kind} does not serve flex for this model")
     if tier in _WINDOWS:
         return _window_price(endpoint, tier, standard, family)
     if family.is_embedding:
@@ -108,6 +117,8 @@ def _own_price(endpoint: Endpoint, own: PriceOverride, tier: Tier, family: Famil
     )
     if tier is Tier.REALTIME:
         return realtime
+    if tier is Tier.DECISIONS and _has_decisions(endpoint, family):
+        return _flat(tier, own.input_usd, Decimal(0), realtime.source)
     if tier is Tier.BATCH and own.batch_input_usd is not None and own.batch_output_usd is not None:
         return _flat(tier, own.batch_input_usd, own.batch_output_usd, realtime.source)
     share = _known_discount(endpoint, tier, family)
@@ -121,6 +132,8 @@ def _own_price(endpoint: Endpoint, own: PriceOverride, tier: Tier, family: Famil
 
 def _known_discount(endpoint: Endpoint, tier: Tier, family: Family) -> Decimal | None:
     """Share of the standard price that the provider publishes for a tier as a rule, not per model."""
+    if tier is Tier.FLEX:
+        return _HALF if _has_flex(endpoint, family) else None
     if endpoint.kind is EndpointKind.OPENAI:
         return _HALF if tier is Tier.BATCH else _WINDOWS.get(tier)
     if endpoint.kind is EndpointKind.AZURE and tier is Tier.BATCH and family.azure_batch:
@@ -154,6 +167,9 @@ def _published_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: dat
 
 def _azure_price(endpoint: Endpoint, tier: Tier, standard: TierPrice, family: Family) -> TierPrice:
     """Half of the global list price, as Azure documents it; its list in genai-prices knows no batch."""
+    if tier is Tier.FLEX:
+        source = f"{standard.source} × 0.5, Azure's documented discount for flex (preview)"
+        return _flat(tier, standard.input_usd * _HALF, standard.output_usd * _HALF, source)
     if tier is not Tier.BATCH or not family.azure_batch:
         raise _unknown(endpoint, tier, "Azure publishes no meter for it that we know of")
     return _flat(
@@ -183,8 +199,25 @@ def _window_price(endpoint: Endpoint, tier: Tier, standard: TierPrice, family: F
     )
 
 
+def _decisions_price(endpoint: Endpoint, at: datetime, family: Family) -> TierPrice:
+    """What /v1/decisions costs: input alone. Cached input counts as input, as in the list; none is asked for."""
+    if not _has_decisions(endpoint, family):
+        raise _unknown(endpoint, Tier.DECISIONS, "OpenAI's decisions API serves no such model")
+    return _unit_prices(endpoint, Tier.DECISIONS, at, {})
+
+
+def _has_decisions(endpoint: Endpoint, family: Family) -> bool:
+    return endpoint.kind is EndpointKind.OPENAI and family.decisions_model == endpoint.model
+
+
+def _has_flex(endpoint: Endpoint, family: Family) -> bool:
+    served = {EndpointKind.OPENAI: family.flex, EndpointKind.AZURE: family.azure_flex}
+    return served.get(endpoint.kind, False)
+
+
 def _unit_prices(endpoint: Endpoint, tier: Tier, at: datetime, context: Mapping[str, str]) -> TierPrice:
     provider = "azure" if endpoint.kind is EndpointKind.AZURE else "openai"
+    provider = "openai-decisions" if tier is Tier.DECISIONS else provider
 
     def usd(**tokens: int) -> Decimal:
         priced = genai_prices.calc_price(

@@ -21,6 +21,17 @@ class Tier(StrEnum):
     EIGHT_HOURS = "8h"
     BATCH = "batch"
     FLEX = "flex"
+    DECISIONS = "decisions"  # typed classification at once: another API, whose answers cost nothing
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether a request's answer comes with the reply; else it is handed over and fetched later."""
+        return self in (Tier.REALTIME, Tier.FLEX, Tier.DECISIONS)
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it is a background completion window: every request an object of its own at the provider."""
+        return self in (Tier.TWO_HOURS, Tier.EIGHT_HOURS)
 
 
 class Stage(StrEnum):
@@ -114,6 +125,7 @@ class Strategy:
             or self.classifiers_per_request != 1
             or self.truncate_to is not None
             or self.compress_rate is not None
+            or self.tier is Tier.DECISIONS
         )
 
 
@@ -265,6 +277,7 @@ class Answer:
     error_message: str | None = None
     latency_s: float | None = None
     n_tries: int = 1  # how often it was sent, counting tries that a 429 or a 5xx ended
+    tier: Tier | None = None  # what it is billed as, where the reply says so; None: as it was asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

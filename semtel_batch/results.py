@@ -17,7 +17,7 @@ from semtel_batch.errors import StoreError
 from semtel_batch.parts import ANSWERS, LABELS, read_parts
 from semtel_batch.plans import Plan
 from semtel_batch.quality.grade import grade
-from semtel_batch.records import Outcome, Stage
+from semtel_batch.records import Outcome, Shard, Stage
 from semtel_batch.rows import Problem
 from semtel_batch.store import Store
 from semtel_batch.strata import serving_legs
@@ -249,23 +249,30 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
     frames = []
     for part in parts:
         shard = shards[part.shard_id]
-        price = plan.price(shard.endpoint, shard.tier)
-        answers = read_parts([part.answers], ANSWERS)
+        answers = read_parts([part.answers], ANSWERS).with_columns(pl.col("tier").fill_null(shard.tier.value))
+        answers = answers.join(_unit_prices(plan, shard, answers["tier"].unique().to_list()), on="tier", how="left")
         sizes = read_parts([part.labels], LABELS).group_by("request").agg(n=pl.len())
         plain = pl.col("prompt_tokens").cast(pl.Float64) - pl.col("cached_tokens") - pl.col("cache_write_tokens")
         usd = (
-            plain * float(price.input_usd)
-            + pl.col("cached_tokens") * float(price.cached_usd)
-            + pl.col("cache_write_tokens") * float(price.cache_write_usd)
-            + pl.col("completion_tokens") * float(price.output_usd)
+            plain * pl.col("input_usd")
+            + pl.col("cached_tokens") * pl.col("cached_usd")
+            + pl.col("cache_write_tokens") * pl.col("cache_write_usd")
+            + pl.col("completion_tokens") * pl.col("output_usd")
         ) / 1e6
         frames.append(
             answers.join(sizes, on="request", how="left").select(
                 "request",
                 "model",
-                shard=pl.lit(shard.id, pl.Int32),
-                tier=pl.lit(shard.tier.value),
+                pl.lit(shard.id, pl.Int32).alias("shard"),
+                "tier",
                 cost_usd=(usd / pl.col("n").clip(1)).cast(_USD),
             )
         )
     return pl.concat(frames) if frames else _NO_COSTS.to_frame()
+
+
+def _unit_prices(plan: Plan, shard: Shard, tiers: Sequence[str]) -> pl.DataFrame:
+    prices = [(tier, plan.price_as(shard, tier)) for tier in tiers]
+    parts = ("input_usd", "cached_usd", "cache_write_usd", "output_usd")
+    rows = [(tier, *(float(getattr(price, part)) for part in parts)) for tier, price in prices]
+    return pl.DataFrame(rows, schema={"tier": pl.String, **dict.fromkeys(parts, pl.Float64)}, orient="row")

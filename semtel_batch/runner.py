@@ -6,9 +6,11 @@ before and after; the next process goes on from there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -26,10 +28,13 @@ from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Receipt, Stage, Tier
 from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
-from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardState
+from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardRow, ShardState
 from semtel_batch.store import Store
 from semtel_batch.strata import covers, served_rows
+from semtel_batch.transport.protocol import NoCapacity
 from semtel_batch.work import OpenTransport, Tick, Watch, Work
+
+log = logging.getLogger("semtel_batch.runner")
 
 __all__ = ["OpenTransport", "Runner", "Tick", "Watch"]
 
@@ -117,7 +122,7 @@ class Runner:
         cut = self._cut()
         hedged = self._batching.hedge(self._started_at)
         sent = self._batching.send()
-        return self._run_realtime() or sent or cut or hedged
+        return self._run_at_once() or sent or cut or hedged
 
     def _cut(self) -> bool:
         """Cut every generation whose turn it is. True if there was one."""
@@ -189,21 +194,39 @@ class Runner:
         tier = self._plan.again_tier(leg) if again else leg.strategy.tier
         endpoint = self._plan.endpoint(leg.endpoint)
         priced = any(price.tier is Tier.REALTIME for name, price in self._plan.prices if name == endpoint.name)
-        if tier is not Tier.REALTIME and priced and self._batching.is_late(self._started_at):
+        if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._batching.is_late(self._started_at):
             return Tier.REALTIME
         return tier
 
-    def _run_realtime(self) -> bool:
-        """Run every realtime shard to its end. True if there was one."""
+    def _run_at_once(self) -> bool:
+        """Run every shard to its end that is answered at once. True if there was one."""
         ran = False
         for row in self._work.shards(ShardState.CUT, ShardState.SUBMITTED):
-            if row.shard.tier is Tier.REALTIME:
+            if row.shard.tier.is_at_once:
                 self._work.extend_lease()
                 self._store.intend(row.shard, self._clock.now())
                 reach("realtime.intended")
-                self._work.take_in(row, Receipt())
+                self._run_one(row)
                 ran = True
         return ran
+
+    def _run_one(self, row: ShardRow) -> None:
+        """Run a shard; what flex has no room for, or not before the deadline, moves to realtime if that is allowed."""
+        if row.shard.tier is not Tier.FLEX:
+            self._work.take_in(row, Receipt())
+            return
+        try:
+            is_whole = self._work.take_in(row, Receipt(), partial(self._is_flex_over, row))
+        except NoCapacity:
+            if not self._batching.can_switch(row):
+                raise
+            is_whole = False
+        if not is_whole:
+            log.warning("%s: what flex has not answered is asked in realtime", row.shard.key)
+            self._batching.move_to_realtime(row)
+
+    def _is_flex_over(self, row: ShardRow) -> bool:
+        return self._batching.is_late(self._started_at, [row]) and self._batching.can_switch(row)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

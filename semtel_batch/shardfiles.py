@@ -34,7 +34,7 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
         return
     make_folder(shard.path.parent)
     leg = plan.legs[shard.leg]
-    prompt = wording(plan, leg, shard.classifiers, shard.stage)
+    prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
     temporary = shard.path.with_suffix(".tmp")
     with being_written(shard.path, temporary):
@@ -43,7 +43,7 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
             for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
                 blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
                 body = prompt.body(user_content(blocks), len(blocks))
-                file.write(batch_line(custom_id(shard, request), body))
+                file.write(batch_line(custom_id(shard, request), body, prompt.url))
         settle(temporary, shard.path)
 
 

@@ -241,10 +241,11 @@ class Store:
             t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(**nothing, **ended))
 
     def move_shard(self, shard: Shard, tier: Tier) -> None:
-        """Let a shard that was not sent be asked in another tier."""
+        """Let a shard, or what is left of one that answers at once, be asked in another tier."""
         c = tables.shards.c
+        states = [ShardState.CUT, ShardState.SUBMITTED] if shard.tier.is_at_once else [ShardState.CUT]
         with self._transaction() as t:
-            t.execute(update(tables.shards).where(c.id == shard.id, c.state == ShardState.CUT).values(tier=tier))
+            t.execute(update(tables.shards).where(c.id == shard.id, c.state.in_(states)).values(tier=tier))
 
     def end_shard(self, shard: Shard, at: datetime) -> None:
         """All answers of a shard are written down; its generation ends with its last shard."""

@@ -90,7 +90,7 @@ class Work:
         """The batch shards that a provider has or may have, each with its newest try."""
         tries = self.store.submissions(self.plan.id)
         rows = self.shards(ShardState.SUBMITTED)
-        return [(row, tries[row.shard.id][-1]) for row in rows if row.shard.tier is not Tier.REALTIME]
+        return [(row, tries[row.shard.id][-1]) for row in rows if not row.shard.tier.is_at_once]
 
     def compose(self, row: ShardRow) -> None:
         """Write the lines of a shard, unless they are there."""
@@ -104,12 +104,15 @@ class Work:
         """The labels that stand in the grader's requests; none in any other stage's."""
         return given_labels(self.store, self.plan, leg) if stage is Stage.GRADE else NO_LABELS
 
-    def take_in(self, row: ShardRow, receipt: Receipt) -> None:
-        """Write down a shard's answers, group by group, and end it."""
+    def take_in(self, row: ShardRow, receipt: Receipt, give_up: Callable[[], bool] = lambda: False) -> bool:
+        """Write down a shard's answers, group by group, and end it; False if `give_up` said to leave the rest.
+
+        Raises Incomplete if it was stopped.
+        """
         self.compose(row)  # the transport reads from it which answers are owed
         judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
         intake = Intake(self.store, self.plan, row, self.conversations, judged)
-        way = self.transport(row)
+        way, has_given_up = self.transport(row), False
         with self._answered(row), self._paces_kept(way):
             for group in way.answers(row.shard, receipt, intake.done()):
                 self.extend_lease()  # first: another process may have written these very answers
@@ -118,6 +121,9 @@ class Work:
                 self.tick(f"{row.shard.stage.value}: {row.shard.key}")
                 if self._is_stopping:  # told before the first request was out, the transport did not hear it
                     self.stop()
+                elif not has_given_up and give_up():
+                    has_given_up = True
+                    way.cancel(row.shard, receipt)
         if intake.n_done == row.shard.n_requests:
             reach("shard.answered")
             intake.finish(self.clock.now())
@@ -126,13 +132,15 @@ class Work:
             reach("shard.ended")
             remove_files(row.shard)
             reach("shard.files-removed")
-        if self._is_stopping or intake.n_done < row.shard.n_requests:
+        is_whole = intake.n_done == row.shard.n_requests
+        if self._is_stopping or not (is_whole or has_given_up):
             raise Incomplete(stopped(self.plan.id))
+        return is_whole
 
     @contextmanager
     def _answered(self, row: ShardRow) -> Iterator[None]:
         """While a realtime shard is, `stop` has something to stop."""
-        self._answering = row if row.shard.tier is Tier.REALTIME else None
+        self._answering = row if row.shard.tier.is_at_once else None
         try:
             yield
         finally:
@@ -170,7 +178,7 @@ class Work:
                 usd=sum((part.cost_usd for part in parts), Decimal(0)),
                 n_retried=sum(part.n_tries - part.n_requests for part in parts),
                 n_batches_waiting=sum(
-                    row.state is ShardState.SUBMITTED and row.shard.tier is not Tier.REALTIME for row in shards
+                    row.state is ShardState.SUBMITTED and not row.shard.tier.is_at_once for row in shards
                 ),
                 doing=doing,
             )

@@ -12,6 +12,7 @@ import polars as pl
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harmless, some
 from semtel_batch.audit.items import Items
 from semtel_batch.audit.texts import Texts, name_of, read_frame
+from semtel_batch.intake import cost_of
 from semtel_batch.labels import Cleaner, read_answer
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS
@@ -113,7 +114,7 @@ def _check_bill(asked: Asked, part: Part, answers: pl.DataFrame, tell: Tell) -> 
         compare(tell, which, f"{name} of the store", getattr(part.usage, name), getattr(usage, name))
     shard = asked.shard
     try:
-        cost_usd = asked.plan.price(shard.endpoint, shard.tier).cost_usd(usage)
+        cost_usd = cost_of(answers, asked.plan, shard)
     except StopIteration:
         broken(tell, which, "the plan has no price for it", f"{shard.endpoint} {shard.tier}", "none")
         return

@@ -17,7 +17,7 @@ from semtel_batch.errors import SemtelError
 from semtel_batch.legs import is_alone, way_of_asking, wording
 from semtel_batch.parts import MANIFEST
 from semtel_batch.plans import Plan
-from semtel_batch.records import Stage, Tier
+from semtel_batch.records import Stage
 from semtel_batch.rows import Generation, Part, ShardRow, ShardState, Submission
 from semtel_batch.transport.shardfile import custom_ids
 
@@ -110,7 +110,7 @@ def _check_shard(
     compare(tell, shard.key, "endpoint of the leg", leg.endpoint, shard.endpoint)
     if strange or shard.endpoint != leg.endpoint:
         return
-    prompt = wording(plan, leg, shard.classifiers, shard.stage)
+    prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
     alone = is_alone(generation, leg.strategy)
     way = way_of_asking(prompt, plan.endpoint(leg.endpoint), leg.strategy, alone=alone)
     compare(tell, shard.key, "way of asking", way, row.way)
@@ -200,7 +200,7 @@ def check_submissions(row: ShardRow, tries: Sequence[Submission], tell: Tell) ->
             broken(tell, key, "newest submission of a shard that was sent", " or ".join(_OPEN), last)
     elif row.shard.n_requests:
         compare(tell, key, "newest submission of a shard that has ended", "ended", last)
-    if row.shard.tier is not Tier.REALTIME:
+    if not row.shard.tier.is_at_once:
         without = [t.number for t in tries if t.state == "submitted" and not t.receipt.batch_id]
         expect_none(tell, key, "submissions without the id of a batch", without)
 

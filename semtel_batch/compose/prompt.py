@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from semtel_batch.families import Family, extra_body, family_of
+from semtel_batch.compose.bodies import CHAT, Delivery, Static, Template, template
+from semtel_batch.families import Family, family_of
 from semtel_batch.plans import PromptSize
-from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage
+from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage, Tier
 from semtel_batch.tokens import count
 
 JUDGEMENTS = ("correct", "incorrect")
@@ -51,14 +52,16 @@ class Prompt:
     key: str  # of its size among a plan's
     size: PromptSize
     stage: Stage
-    head: bytes  # the body's JSON up to the user message's content
-    tail: bytes  # …and after the token cap
-    cap_param: str
+    template: Template
 
-    def body(self, content: str, n: int) -> bytes:
+    @property
+    def url(self) -> str:
+        """The API path that the requests go to."""
+        return self.template.url
+
+    def body(self, content: str, n: int, cache_key: str = "") -> bytes:
         """The request body with `content` as its user message, `n` conversations in it."""
-        cap = self.size.max_completion_tokens(n)
-        return b'%s%s}],"%s":%d%s' % (self.head, orjson.dumps(content), self.cap_param.encode(), cap, self.tail)
+        return self.template.body(content, self.size.max_completion_tokens(n), cache_key)
 
 
 def word(
@@ -67,19 +70,24 @@ def word(
     endpoint: Endpoint,
     grader: Classifier | None,
     sizes: tuple[tuple[str, PromptSize], ...] = (),
+    delivery: Delivery = Delivery(),
 ) -> Prompt:
     """Word the static part of every request that asks `classifiers` at `stage` of `endpoint`.
 
-    What `sizes` has by the prompt's key is not counted: a vocabulary takes most of a second to load.
+    What is asked is the same in every delivery. What `sizes` has by the prompt's key is not counted: a vocabulary takes most of a second to load.
     """
-    return _word(tuple(classifiers), stage, endpoint, grader if stage is Stage.GRADE else None, sizes)
+    return _word(tuple(classifiers), stage, endpoint, grader if stage is Stage.GRADE else None, sizes, delivery)
 
 
 def measure(
-    classifiers: Sequence[Classifier], stage: Stage, endpoint: Endpoint, grader: Classifier | None
+    classifiers: Sequence[Classifier],
+    stage: Stage,
+    endpoint: Endpoint,
+    grader: Classifier | None,
+    tier: Tier = Tier.REALTIME,
 ) -> PromptSize:
     """The tokens that a request costs besides its conversations."""
-    return word(classifiers, stage, endpoint, grader).size
+    return word(classifiers, stage, endpoint, grader, delivery=Delivery(tier=tier)).size
 
 
 def user_content(blocks: Sequence[Block]) -> str:
@@ -94,9 +102,9 @@ def labels_tokens(classifiers: Sequence[Classifier], encoding: str) -> int:
     return int(around + sum(count(of_one, encoding).max() for of_one in lines))
 
 
-def batch_line(custom_id: str, body: bytes) -> bytes:
+def batch_line(custom_id: str, body: bytes, url: str = CHAT) -> bytes:
     """One line of a shard's file, as the Batch API takes it (and as realtime reads it back)."""
-    return b'{"custom_id":"%s","method":"POST","url":"/v1/chat/completions","body":%s}\n' % (custom_id.encode(), body)
+    return b'{"custom_id":"%s","method":"POST","url":"%s","body":%s}\n' % (custom_id.encode(), url.encode(), body)
 
 
 @lru_cache(maxsize=256)
@@ -106,14 +114,13 @@ def _word(
     endpoint: Endpoint,
     grader: Classifier | None,
     sizes: tuple[tuple[str, PromptSize], ...],
+    delivery: Delivery,
 ) -> Prompt:
     family = family_of(endpoint.priced_as)
     encoding = endpoint.encoding or family.encoding
     system = _system_message(classifiers, stage, grader)
     enforced = endpoint.answer_format is AnswerFormat.JSON_SCHEMA and family.supports_schema
     schema = _schema(classifiers, stage) if enforced else None
-    parameters = _parameters(family, schema, _schema_name(classifiers, stage))
-    head = orjson.dumps({"model": endpoint.model, "messages": [{"role": "system", "content": system}]})
     key = _key(endpoint.priced_as, encoding, system, schema)
     size = dict(sizes).get(key) or _measure(classifiers, stage, _Counter(encoding), family, system, schema)
     return Prompt(
@@ -122,21 +129,8 @@ def _word(
         key=key,
         size=size,
         stage=stage,
-        head=head[:-2] + b',{"role":"user","content":',
-        tail=(b"," + orjson.dumps(parameters)[1:]) if parameters else b"}",
-        cap_param=family.token_cap_param,
+        template=template(endpoint.model, family, Static(system, schema, _schema_name(classifiers, stage)), delivery),
     )
-
-
-def _parameters(family: Family, schema: dict[str, Any] | None, name: str) -> dict[str, Any]:
-    parameters = extra_body(family, 0)
-    del parameters[family.token_cap_param]  # differs from request to request, see `Prompt.body`
-    if schema is not None:
-        parameters["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": name, "strict": True, "schema": schema},
-        }
-    return parameters
 
 
 def _block(number: int, block: Block) -> str:

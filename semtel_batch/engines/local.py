@@ -16,6 +16,7 @@ import polars as pl
 
 from semtel_batch import classifiers, strategies
 from semtel_batch.clock import Clock
+from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
@@ -163,7 +164,7 @@ def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | N
 
     @functools.cache
     def look_up(strategy: Strategy, endpoint: Endpoint, asked: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
-        prompt = word(asked, Stage.CLASSIFY, endpoint, grader)
+        prompt = word(asked, Stage.CLASSIFY, endpoint, grader, delivery=Delivery(tier=strategy.tier))
         alone = strategy.conversations_per_request == 1
         way = way_of_asking(prompt, endpoint, strategy, alone=alone)
         with closing(Store(project)) as store:

@@ -126,8 +126,8 @@ class _Case:
         known = self.answered(group) if stage is Stage.CLASSIFY else None
         return self.lengths if known is None else self.lengths[~known]
 
-    def size(self, group: tuple[Classifier, ...], stage: Stage) -> PromptSize:
-        return measure(group, stage, self.endpoint, self.job.grader)
+    def size(self, group: tuple[Classifier, ...], stage: Stage, tier: Tier | None = None) -> PromptSize:
+        return measure(group, stage, self.endpoint, self.job.grader, tier or self.strategy.tier)
 
 
 def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, counter: RequestCounter) -> Draft:
@@ -251,7 +251,7 @@ def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, shares: tuple[f
     n, text = len(lengths), int(lengths.sum())
     everything = _Part(name=name, tier=tier)
     for classifier in case.job.classifiers:
-        everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY), _Ask(n, n, text))
+        everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY, tier), _Ask(n, n, text))
     expected, upper = (everything.scaled(share) for share in shares)
     return replace(upper, n_requests=expected.n_requests, usage=expected.usage)
 
@@ -259,7 +259,11 @@ def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, shares: tuple[f
 def _retry_tier(case: _Case, main: list[_Part]) -> Tier:
     """Where what fails is asked again: the same tier, unless its next windows would end after the deadline."""
     tier, deadline_s = case.strategy.tier, case.job.objective.deadline_s
-    if tier not in WINDOW_S or deadline_s is None or case.job.prices.get(case.endpoint.name, Tier.REALTIME) is None:
+    if case.job.prices.get(case.endpoint.name, Tier.REALTIME) is None:
+        return tier
+    if tier is Tier.FLEX:  # what it had no room for would be refused there again
+        return Tier.REALTIME
+    if tier not in WINDOW_S or deadline_s is None:
         return tier
     left_s = deadline_s - sum(part_s(case.endpoint, part.load()) for part in main)
     n_windows = 2 if case.strategy.grade else 1  # retry, and reclassify

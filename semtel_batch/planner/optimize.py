@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.planner.caveats import caveats
@@ -250,7 +251,9 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
 def _prompt_sizes(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[tuple[str, PromptSize], ...]:
     """What the first pass's prompts were counted to, so that `submit` need not load a vocabulary for it."""
     grouped = groups(job.classifiers, chosen.strategy.classifiers_per_request)
-    prompts = [word(group, Stage.CLASSIFY, endpoint, None) for group in grouped]
+    prompts = [
+        word(group, Stage.CLASSIFY, endpoint, None, delivery=Delivery(tier=chosen.strategy.tier)) for group in grouped
+    ]
     return tuple((prompt.key, prompt.size) for prompt in prompts)
 
 

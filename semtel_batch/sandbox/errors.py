@@ -43,6 +43,12 @@ def missing(param: str) -> ApiError:
     return bad_request(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
 
 
+def no_room_for_flex() -> ApiError:
+    """429 Resource Unavailable: flex has no room for it now, and nothing is billed."""
+    message = "Resource Unavailable. There is no capacity for flex processing now; try again later."
+    return ApiError(429, message, code="resource_unavailable", type_="resource_unavailable")
+
+
 def wrong_type(param: str, expected: str, value: Any) -> ApiError:
     message = f"Invalid type for '{param}': expected {expected}, but got {kind_of(value)} instead."
     return bad_request(message, param=param, code="invalid_type")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 _SNAPSHOTS = {
@@ -28,24 +28,24 @@ class Family:
     cached_in_batch: bool = True
     priming: int = 3  # tokens a request costs beside its messages
     embeds: bool = False
+    flex: bool = False
 
     def samples_at(self, effort: str | None) -> bool:
         """Whether temperature, top_p and logprobs are taken at this effort."""
         return not self.efforts or effort == "none"
 
 
+_LATEST = Family(
+    efforts=("none", "low", "medium", "high", "xhigh", "max"),
+    default_effort="medium",
+    max_tokens_allowed=False,
+    breakpoint_caching=True,
+    priming=2,
+)
 _RULES: tuple[tuple[re.Pattern[str], Family], ...] = (
     (re.compile(r"text-embedding-"), Family(embeds=True)),
-    (
-        re.compile(r"gpt-(5\.[6-9]|[6-9])"),
-        Family(
-            efforts=("none", "low", "medium", "high", "xhigh", "max"),
-            default_effort="medium",
-            max_tokens_allowed=False,
-            breakpoint_caching=True,
-            priming=2,
-        ),
-    ),
+    (re.compile(r"gpt-(5\.6|6(\.[01])?)(-|$)"), replace(_LATEST, flex=True)),
+    (re.compile(r"gpt-(5\.[6-9]|[6-9])"), _LATEST),
     (
         re.compile(r"gpt-5\.5"),
         Family(
@@ -53,6 +53,7 @@ _RULES: tuple[tuple[re.Pattern[str], Family], ...] = (
             default_effort="medium",
             max_tokens_allowed=False,
             priming=2,
+            flex=True,
         ),
     ),
     (
@@ -62,11 +63,18 @@ _RULES: tuple[tuple[re.Pattern[str], Family], ...] = (
             default_effort="none",
             max_tokens_allowed=False,
             priming=2,
+            flex=True,
         ),
     ),
     (
         re.compile(r"gpt-5\.1"),
-        Family(efforts=("none", "low", "medium", "high"), default_effort="none", max_tokens_allowed=False, priming=2),
+        Family(
+            efforts=("none", "low", "medium", "high"),
+            default_effort="none",
+            max_tokens_allowed=False,
+            priming=2,
+            flex=True,
+        ),
     ),
     (
         re.compile(r"gpt-5"),
@@ -75,6 +83,7 @@ _RULES: tuple[tuple[re.Pattern[str], Family], ...] = (
             default_effort="medium",
             max_tokens_allowed=False,
             priming=2,
+            flex=True,
         ),
     ),
     (
@@ -84,6 +93,7 @@ _RULES: tuple[tuple[re.Pattern[str], Family], ...] = (
             default_effort="medium",
             max_tokens_allowed=False,
             cached_in_batch=False,
+            flex=True,
         ),
     ),
 )

@@ -87,6 +87,10 @@ class Faults:
         """The answer fault of the next answer on `path`, if any."""
         return self._next(path, ANSWER_FAULTS) or (self._drawn(self._answer) if self._answer else None)
 
+    def flex_is_full(self, share: float) -> bool:
+        """Whether flex has no room for the next request, of which this share finds none."""
+        return bool(share) and self._random.random() < share
+
     def for_line(self) -> str | None:
         """The fault of the next executed batch line, if any."""
         return self._next("batch-line", LINE_FAULTS) or (self._drawn(self._line) if self._line else None)

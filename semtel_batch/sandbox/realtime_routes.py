@@ -10,7 +10,7 @@ from aiohttp import web
 from semtel_batch.sandbox.counting import countable, text_of
 from semtel_batch.sandbox.desk import CHAT, EMBEDDINGS
 from semtel_batch.sandbox.endpoint import Endpoint
-from semtel_batch.sandbox.errors import ApiError, bad_request, model_not_found
+from semtel_batch.sandbox.errors import ApiError, bad_request, model_not_found, no_room_for_flex
 from semtel_batch.sandbox.exchange import json_body, reply
 from semtel_batch.sandbox.limits import admission_tokens
 from semtel_batch.sandbox.validation import CHECKS, model_of
@@ -43,7 +43,10 @@ async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.
         except ApiError as error:
             error.headers.update(headers)
             raise
-        answer = endpoint.desk.answer(path, [job], "realtime")[0]
+        channel = "flex" if body.get("service_tier") == "flex" else "realtime"
+        if channel == "flex" and endpoint.faults.flex_is_full(endpoint.settings.flex_unavailable):
+            raise no_room_for_flex()
+        answer = endpoint.desk.answer(path, [job], channel)[0]
         await _delay(endpoint, answer["usage"].get("completion_tokens", 0))
         return reply(answer, headers=headers)
     finally:

@@ -70,6 +70,8 @@ class Settings:
     max_batch_requests: int | None = None  # None: 50,000, on Azure 100,000
     max_file_bytes: int = 209_715_200
 
+    flex_unavailable: float = 0.0  # share of flex requests for which there is no room: 429, not billed
+
     # Time.
     latency_s: float = 0.0
     latency_per_token_s: float = 0.0  # of the answer

@@ -83,7 +83,7 @@ def check_chat(body: Body, model: str) -> None:
     _check_sampling(body, family)
     if body.get("response_format") is not None:
         _check_response_format(body)
-    _check_rest(body)
+    _check_rest(body, family)
 
 
 def _check_messages(body: Body) -> None:
@@ -288,13 +288,16 @@ _KINDS: Mapping[str, tuple[str, type]] = {
 }
 
 
-def _check_rest(body: Body) -> None:
+def _check_rest(body: Body, family: Family) -> None:
     for name, (expected, kind) in _KINDS.items():
         value = body.get(name)
         if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
             raise wrong_type(name, expected, value)
     if body.get("service_tier") is not None and body["service_tier"] not in _TIERS:
         raise wrong_value("service_tier", body["service_tier"], _TIERS)
+    if body.get("service_tier") == "flex" and not family.flex:
+        message = "Invalid service_tier argument: this model does not support flex processing."
+        raise bad_request(message, param="service_tier", code="invalid_value")
     if body.get("n") is not None and body["n"] < 1:
         _out_of_range("n", body["n"], "below minimum", ">= 1", "integer_below_min_value")
 

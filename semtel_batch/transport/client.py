@@ -25,6 +25,7 @@ from semtel_batch.transport.headers import read_allowances, reset_wait_s, retry_
 from semtel_batch.transport.limit import Adaptive, Sample
 from semtel_batch.transport.limiter import Admission, Budget, Slots, Ticket, need_tokens
 from semtel_batch.transport.pace import Recorder
+from semtel_batch.transport.protocol import NoCapacity
 from semtel_batch.transport.replies import ProviderError, parse, provider_error
 from semtel_batch.transport.shardfile import Call
 from semtel_batch.transport.verdicts import Patience, Verdict, judge, stopping_error, stops
@@ -195,7 +196,8 @@ class Client:
         if now - self._replied_at > self._patience.outage_s:
             self.stop_if_unreachable(reply, now)
         if now - self._well_at > self._patience.longest_wait_s:
-            raise Incomplete(
+            refused = NoCapacity if self._patience.is_for_room and reply.status_code == 429 else Incomplete
+            raise refused(
                 f"Endpoint '{self.connection.endpoint}' has answered nothing but errors for "
                 f"{self._patience.longest_wait_s / 60:.0f} minutes (last: status {reply.status_code}, "
                 f"{reply.error.code or reply.error.type}); run the same command later: it goes on where it stopped."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from semtel_batch.errors import BadConfig
 from semtel_batch.records import Endpoint, Tier
 from semtel_batch.transport.connection import connection
 from semtel_batch.transport.protocol import Transport
 from semtel_batch.transport.verdicts import Patience
+
+FLEX_TIMEOUT_S = 900.0  # OpenAI's advice for its flex tier
 
 
 def open_transport(
@@ -32,6 +35,12 @@ def open_transport(
         from semtel_batch.transport.realtime import RealtimeTransport
 
         return RealtimeTransport(endpoint, reached, tasks=tasks, patience=patience)
+    if tier is Tier.FLEX:
+        from semtel_batch.transport.realtime import RealtimeTransport
+
+        patient = replace(reached, timeout_s=max(reached.timeout_s, FLEX_TIMEOUT_S))
+        patience = patience or Patience.with_flex()
+        return RealtimeTransport(endpoint, patient, tasks=tasks, patience=patience, tier=tier)
     if tier is Tier.BATCH:
         from semtel_batch.transport.batch import BatchTransport
 

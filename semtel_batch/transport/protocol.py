@@ -6,7 +6,7 @@ be taken again and again and asks (realtime) or reads (batch) only what is not i
 
 What a method can't do it says by type. `EndpointError` (and `KeyMissing`, `QuotaExhausted`): asking again can't mend
 it. `Incomplete`: the trouble may pass, the method's own retries are spent, the same call later goes on where it
-stopped. `EnqueuedFull`, an `Incomplete`: nothing was accepted, there is no room for this shard yet.
+stopped. `EnqueuedFull` and `NoCapacity`, both `Incomplete`: nothing was accepted, there is no room for it now.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ Note = Callable[[Receipt], None]
 
 class EnqueuedFull(Incomplete):
     """The endpoint's queue has no room for the shard; its file may be there already, no batch is."""
+
+
+class NoCapacity(Incomplete):
+    """A tier that is served when there is room has had none for long; what it refused was not billed."""
 
 
 class Transport(Protocol):

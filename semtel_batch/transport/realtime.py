@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Set
 from dataclasses import replace
 
 from semtel_batch.crashpoints import reach
-from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard
+from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard, Tier
 from semtel_batch.transport.client import Client, Reply
 from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.protocol import Note
@@ -39,7 +39,9 @@ class RealtimeTransport:
         seed: int = 0,
         tasks: int = 1,
         patience: Patience | None = None,
+        tier: Tier = Tier.REALTIME,
     ) -> None:
+        self._tier = tier
         self._patience = patience or Patience()
         rng = random.Random(seed)
         self._client = Client(endpoint, connection, patience=self._patience, rng=rng, tasks=tasks)
@@ -103,24 +105,30 @@ class RealtimeTransport:
             verdict = client.judged(reply)
             n_tries = n_failed + n_limited + 1
             if verdict is Verdict.FINAL:
-                return _answer(call, reply, n_tries)
+                return self._answer(call, reply, n_tries)
             is_limited = verdict in _STATES
             n_limited, n_failed = n_limited + is_limited, n_failed + (not is_limited)
             too_large = verdict is Verdict.RATE_LIMITED and client.is_too_large(call)
             if too_large or self._patience.is_spent(n_failed, n_limited):
                 client.stop_if_unreachable(reply, started_at)
-                return _answer(call, reply, n_tries)
+                return self._answer(call, reply, n_tries)
             await client.back_off(reply, verdict, n_limited if is_limited else n_failed)
 
+    def _answer(self, call: Call, reply: Reply, n_tries: int) -> Answer:
+        if reply.status_code == 0:
+            return Answer(
+                custom_id=call.custom_id,
+                outcome=Outcome.ERRORED,
+                error_code=reply.error.code,
+                error_message="no reply from the endpoint",
+                n_tries=n_tries,
+            )
+        answer = answer_from(call.custom_id, reply.status_code, reply.body)
+        return replace(answer, latency_s=reply.latency_s, n_tries=n_tries, tier=self._billed_as(reply))
 
-def _answer(call: Call, reply: Reply, n_tries: int) -> Answer:
-    if reply.status_code == 0:
-        return Answer(
-            custom_id=call.custom_id,
-            outcome=Outcome.ERRORED,
-            error_code=reply.error.code,
-            error_message="no reply from the endpoint",
-            n_tries=n_tries,
-        )
-    answer = answer_from(call.custom_id, reply.status_code, reply.body)
-    return replace(answer, latency_s=reply.latency_s, n_tries=n_tries)
+    def _billed_as(self, reply: Reply) -> Tier | None:
+        """The tier that a flex answer was served in; None where there is nothing to tell apart."""
+        if self._tier is not Tier.FLEX:
+            return None
+        served = reply.body.get("service_tier") if isinstance(reply.body, dict) else None
+        return Tier.REALTIME if served in ("default", "auto") else Tier.FLEX

@@ -93,12 +93,18 @@ class Patience:
     slow_down_factor: float = 4.0
     longest_rest_s: float = 4.0  # between single tries of an endpoint that fails whatever it is asked
     longest_wait_s: float = 900.0  # asked to wait longer than this (a daily limit), a run stops and says so
+    is_for_room: bool = False  # the tier is served when there is room: 429s may last, and say nothing of our pace
     looks_s: tuple[float, ...] = (1.0, 5.0)  # when the lists are read after a call that may have passed: they may lag
 
     @classmethod
     def with_objects(cls) -> Patience:
         """For files and batches: few calls, each of which can as well be made when the command is run again."""
         return cls(n_tries=5, n_rate_limited=5, longest_wait_s=60.0)
+
+    @classmethod
+    def with_flex(cls) -> Patience:
+        """For a tier that is served when there is room: about twelve minutes of refusals for one request."""
+        return cls(n_rate_limited=30, is_for_room=True)
 
     def is_spent(self, n_failed: int, n_limited: int) -> bool:
         return n_failed >= self.n_tries or n_limited >= self.n_rate_limited

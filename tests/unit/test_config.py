@@ -169,7 +169,7 @@ BAD: list[tuple[str, str]] = [
     (MAIN + "concurrency = 0\n", "concurrency"),
     (MAIN + "rmp = 5\n", "rmp: no such key"),
     (MAIN + 'kind2 = "x"\n', "kind2"),
-    (MAIN + 'tiers = ["2h"]\n', "tiers 2h can't be run"),
+    (MAIN.replace('"openai"', '"azure"') + 'base_url = "https://x.example"\ntiers = ["2h"]\n', "tiers 2h can't be run"),
     (MAIN + "tiers = []\n", "tiers none can't be run"),
     (MAIN + 'timeout = "soon"\n', "'soon' is not a duration"),
     (MAIN + 'base_url = "ftp://x"\n', "not an http"),

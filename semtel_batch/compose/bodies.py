@@ -1,0 +1,73 @@
+"""How each API takes a request: the same words, in the body of chat completions, responses or decisions.
+
+The fixed parts of a body are written once for all requests; only the conversations, the token cap and the cache key
+are put between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from semtel_batch.families import Family, extra_body
+from semtel_batch.records import Tier
+
+CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How requests travel. It says nothing of what is asked, and so never changes a label."""
+
+    tier: Tier = Tier.REALTIME
+
+
+class Static(NamedTuple):
+    """What all requests of a prompt share: the system message, and the schema of answers with its name."""
+
+    system: str
+    schema: dict[str, Any] | None
+    schema_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A body cut open where requests differ."""
+
+    url: str
+    head: bytes  # JSON up to the user message's content
+    joint: bytes  # …between it and the token cap
+    tail: bytes  # …after the cap
+
+    def body(self, content: str, token_cap: int, cache_key: str = "") -> bytes:
+        """The body with `content` as its user message."""
+        tail = b'%s,"prompt_cache_key":"%s"}' % (self.tail[:-1], cache_key.encode()) if cache_key else self.tail
+        return b"%s%s%s%d%s" % (self.head, orjson.dumps(content), self.joint, token_cap, tail)
+
+
+def template(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
+    """Write the fixed parts of a body for the API that serves the delivery's tier."""
+    return _chat(model, family, static, delivery)
+
+
+def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
+    head = orjson.dumps({"model": model, "messages": [{"role": "system", "content": static.system}]})
+    parameters = extra_body(family, 0)
+    del parameters[family.token_cap_param]  # differs from request to request
+    if static.schema is not None:
+        form = {"name": static.schema_name, "strict": True, "schema": static.schema}
+        parameters["response_format"] = {"type": "json_schema", "json_schema": form}
+    if delivery.tier is Tier.FLEX:
+        parameters["service_tier"] = "flex"
+    return Template(
+        url=CHAT,
+        head=head[:-2] + b',{"role":"user","content":',
+        joint=b'}],"%s":' % family.token_cap_param.encode(),
+        tail=_after_the_cap(parameters),
+    )
+
+
+def _after_the_cap(parameters: dict[str, Any]) -> bytes:
+    return b"," + orjson.dumps(parameters)[1:] if parameters else b"}"

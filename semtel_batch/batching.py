@@ -89,9 +89,7 @@ class Batching:
         sent = self._work.submitted()
         waiting = [(r, s) for r, s in sent if s.receipt.batch_id and s.status != _CANCELLING and self._has_realtime(r)]
         unsent = [
-            r
-            for r in open_rows
-            if r.state is ShardState.CUT and r.shard.tier in _HEDGED and self._has_realtime(r)
+            r for r in open_rows if r.state is ShardState.CUT and r.shard.tier in _HEDGED and self._has_realtime(r)
         ]
         rows = [row for row, _ in waiting] + unsent
         if not rows or not self.is_late(started_at, rows + realtime) or not self._is_affordable(rows):

@@ -167,13 +167,10 @@ class Intake:
 def cost_of(answers: pl.DataFrame, plan: Plan, shard: Shard) -> Decimal:
     """What answers of a shard cost, each in the tier that it was billed in. `answers` is in columns of ANSWERS."""
     by_tier = answers.group_by(pl.col("tier").fill_null(shard.tier.value)).agg(pl.col(_USAGE).cast(pl.Int64).sum())
-    return sum(
-        (
-            plan.price_as(shard, row["tier"]).cost_usd(Usage(**{name: row[name] for name in _USAGE}))
-            for row in by_tier.iter_rows(named=True)
-        ),
-        Decimal(0),
-    )
+    usd = Decimal(0)
+    for row in by_tier.iter_rows(named=True):
+        usd += plan.price_as(shard, row["tier"]).cost_usd(Usage(**{name: row[name] for name in _USAGE}))
+    return usd
 
 
 def judged_labels(labels: pl.DataFrame) -> Judged:

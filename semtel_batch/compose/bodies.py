@@ -24,6 +24,9 @@ class Delivery:
     tier: Tier = Tier.REALTIME
 
 
+NOW = Delivery()
+
+
 class Static(NamedTuple):
     """What all requests of a prompt share: the system message, and the schema of answers with its name."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from semtel_batch.compose.bodies import CHAT, Delivery, Static, Template, template
+from semtel_batch.compose.bodies import CHAT, NOW, Delivery, Static, Template, template
 from semtel_batch.families import Family, family_of
 from semtel_batch.plans import PromptSize
 from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage, Tier
@@ -70,11 +70,11 @@ def word(
     endpoint: Endpoint,
     grader: Classifier | None,
     sizes: tuple[tuple[str, PromptSize], ...] = (),
-    delivery: Delivery = Delivery(),
+    delivery: Delivery = NOW,
 ) -> Prompt:
     """Word the static part of every request that asks `classifiers` at `stage` of `endpoint`.
 
-    What is asked is the same in every delivery. What `sizes` has by the prompt's key is not counted: a vocabulary takes most of a second to load.
+    What `sizes` has by the prompt's key is not counted: a vocabulary takes most of a second to load.
     """
     return _word(tuple(classifiers), stage, endpoint, grader if stage is Stage.GRADE else None, sizes, delivery)
 

@@ -15,6 +15,7 @@ from semtel_batch.sandbox.exchange import json_body, reply
 from semtel_batch.sandbox.limits import admission_tokens
 from semtel_batch.sandbox.validation import CHECKS, model_of
 
+_AZURE_FLEX = "gpt-5.6-sol"  # in preview, and the only one
 _MODELS_SINCE = 1_700_000_000
 
 
@@ -43,14 +44,22 @@ async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.
         except ApiError as error:
             error.headers.update(headers)
             raise
-        channel = "flex" if body.get("service_tier") == "flex" else "realtime"
-        if channel == "flex" and endpoint.faults.flex_is_full(endpoint.settings.flex_unavailable):
-            raise no_room_for_flex()
-        answer = endpoint.desk.answer(path, [job], channel)[0]
+        answer = endpoint.desk.answer(path, [job], _channel(endpoint, body, model))[0]
         await _delay(endpoint, answer["usage"].get("completion_tokens", 0))
         return reply(answer, headers=headers)
     finally:
         endpoint.books.leave()
+
+
+def _channel(endpoint: Endpoint, body: dict[str, Any], model: str) -> str:
+    """What a request is billed as: flex, where there is room for it, or realtime."""
+    if body.get("service_tier") != "flex":
+        return "realtime"
+    if endpoint.azure and not model.startswith(_AZURE_FLEX):
+        raise bad_request("Flex processing is not supported for this deployment.", param="service_tier")
+    if endpoint.faults.flex_is_full(endpoint.settings.flex_unavailable):
+        raise no_room_for_flex()
+    return "flex"
 
 
 def _admitted(endpoint: Endpoint, body: dict[str, Any], model: str) -> dict[str, str]:

@@ -317,7 +317,7 @@ STATEMENTS = {
     f"UPDATE shards SET state = 'submitted' WHERE id = {FIRST_SHARD}": "newest submission of a shard that was sent",
     f"UPDATE shards SET state = 'asleep' WHERE id = {FIRST_SHARD}": "rows of its execution can't be read",
     f"UPDATE shards SET endpoint = 'elsewhere' WHERE id = {FIRST_SHARD}": "endpoint of the leg",
-    f"UPDATE shards SET tier = 'flex' WHERE id = {FIRST_SHARD}": "the plan has no price for it",
+    f"UPDATE shards SET tier = '2h' WHERE id = {FIRST_SHARD}": "the plan has no price for it",
     f"UPDATE shards SET tier = 'realtime' WHERE id = {FIRST_SHARD}": "cost_usd of the store",
     f"UPDATE shards SET classifiers = '[\"topic\"]' WHERE id = {FIRST_SHARD}": "a classifier that was not asked",
     f"UPDATE shards SET classifiers = '[\"mood\"]' WHERE id = {FIRST_SHARD}": "classifiers that the leg has not",

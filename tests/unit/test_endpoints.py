@@ -97,11 +97,17 @@ def test_a_key_does_not_travel_unencrypted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tier", "name"), [(Tier.REALTIME, "RealtimeTransport"), (Tier.BATCH, "BatchTransport"), (Tier.FLEX, None)]
+    ("tier", "name"),
+    [
+        (Tier.REALTIME, "RealtimeTransport"),
+        (Tier.BATCH, "BatchTransport"),
+        (Tier.FLEX, "RealtimeTransport"),
+        (Tier.TWO_HOURS, None),
+    ],
 )
 def test_which_transport_serves_a_tier(tier: Tier, name: str | None) -> None:
     if name is None:
-        with pytest.raises(BadConfig, match="flex"):
+        with pytest.raises(BadConfig, match="2h"):
             open_transport(OPENAI, tier, ENVIRON)
         return
     with closing(open_transport(OPENAI, tier, ENVIRON)) as way:

@@ -15,10 +15,10 @@ from semtel_batch.families import FAMILIES, GENERIC, extra_body, family_of, outp
     [
         ("gpt-6-luna", "gpt-6-luna"),
         ("gpt-6-luna-2026-10-01", "gpt-6-luna"),
-        ("gpt-6.1-terra", "gpt-6"),
+        ("gpt-6.1-terra", "gpt-6.1"),
         ("gpt-6.2-sol", "gpt-6"),
         ("gpt-5.6-luna", "gpt-5.6-luna"),
-        ("gpt-5.6-sol", "gpt-5.6"),
+        ("gpt-5.6-sol", "gpt-5.6-sol"),
         ("gpt-5.5", "gpt-5.5"),
         ("gpt-5.4", "gpt-5.4"),
         ("gpt-5.4-mini", "gpt-5.4-small"),
@@ -31,7 +31,7 @@ from semtel_batch.families import FAMILIES, GENERIC, extra_body, family_of, outp
         ("gpt-5-2025-08-07", "gpt-5"),
         ("gpt-5-nano", "gpt-5"),
         ("gpt-5-mini-2025-08-07", "gpt-5-mini"),
-        ("o3", "o-series"),
+        ("o3", "o3"),
         ("o3-mini", "o-mini"),
         ("o1-preview", "o1-first"),
         ("gpt-4.1", "gpt-4.1"),
@@ -161,3 +161,11 @@ def test_long_context_pricing_starts_where_the_price_list_says() -> None:
 )
 def test_log_probabilities_are_asked_for_only_where_they_are_given(model: str, most: int | None) -> None:
     assert family_of(model).max_top_logprobs == most
+
+
+def test_flex_ends_with_the_models_that_have_it() -> None:
+    served = ("gpt-6-luna", "gpt-6.1-terra", "gpt-5.6-luna", "gpt-5.5", "gpt-5.4-nano", "gpt-5.1", "gpt-5-mini", "o3")
+    assert all(family_of(model).flex for model in served)
+    without = ("gpt-6.2-sol", "gpt-6.3", "gpt-7", "gpt-5-pro", "gpt-5-chat-latest", "gpt-4.1-mini", "gpt-4o", "mine")
+    assert not any(family_of(model).flex for model in without)
+    assert [family.name for family in FAMILIES if family.azure_flex] == ["gpt-5.6-sol"]

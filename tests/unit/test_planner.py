@@ -130,7 +130,7 @@ def test_the_plan_keeps_the_sizes_of_its_first_prompts() -> None:
     plan = choose(job(recipes=["naive"]))
     assert plan.prompt_sizes
     for leg in plan.legs:
-        prompt = wording(plan, leg, leg.classifiers, Stage.CLASSIFY)
+        prompt = wording(plan, leg, leg.classifiers, Stage.CLASSIFY, leg.strategy.tier)
         assert dict(plan.prompt_sizes)[prompt.key] == prompt.size
         assert prompt.size == measure([plan.classifier(n) for n in leg.classifiers], Stage.CLASSIFY, OPENAI, None)
 

@@ -218,8 +218,8 @@ def test_a_compatible_server_that_serves_an_openai_model_is_priced_as_that() -> 
 
 def test_a_book_keeps_what_is_unknown_with_its_reason() -> None:
     book = price_book([endpoint("gpt-4.1")], NOW)
-    assert set(book.unknown) == {("here", Tier.FLEX)}
-    assert set(book.prices) == {("here", tier) for tier in Tier if tier is not Tier.FLEX}
+    assert set(book.unknown) == {("here", Tier.FLEX), ("here", Tier.DECISIONS)}
+    assert set(book.prices) == {("here", tier) for tier in Tier if tier not in (Tier.FLEX, Tier.DECISIONS)}
     assert book.get("here", Tier.FLEX) is None
     assert "take flex out of the endpoint's tiers" in book.unknown["here", Tier.FLEX]
 

@@ -10,7 +10,7 @@ from semtel_batch.errors import BadStrategy
 from semtel_batch.records import Keep, Strategy, Tier
 from semtel_batch.strategies import Lever, find, levers_of, load
 
-SHIPPED = ("batch", "combined", "naive", "packed", "packed-graded", "truncated")
+SHIPPED = ("batch", "combined", "flex", "naive", "packed", "packed-graded", "truncated")
 
 
 def write(folder: Path, text: str, name: str = "mine") -> Path:
@@ -247,7 +247,7 @@ def test_a_grid_may_not_explode(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: batch, combined, naive"):
+    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: batch, combined, flex"):
         find(["batched"])
     with pytest.raises(BadStrategy, match=r"gone\.toml: no such recipe file"):
         find([tmp_path / "gone.toml"])

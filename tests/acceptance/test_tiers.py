@@ -1,0 +1,39 @@
+"""The tiers beside realtime and batch, through the real command line, held against the sandbox's own books."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from command_line import EXAMPLES, Project
+
+from semtel_batch.sandbox.local import SandboxHandle
+
+pytestmark = pytest.mark.xdist_group("tiers")
+
+DATA = str(EXAMPLES / "conversations.jsonl")
+FLEX_IN, FLEX_OUT = Decimal("0.05"), Decimal("0.25")  # gpt-6-luna, US dollars per million tokens
+
+
+def usd(tokens: dict[str, Any], into: Decimal, out: Decimal) -> Decimal:
+    return (into * tokens["prompt"] + out * tokens["completion"]) / 1_000_000
+
+
+def test_flex_is_chosen_and_billed_as_the_sandbox_bills_it(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(flex_unavailable=0.1)
+    project.configure('tiers = ["realtime", "flex"]')
+    plan = project.plan(DATA, "-c", "topic")
+    assert plan["chosen"]["strategy"]["recipe"] == "flex"
+    assert plan["certified"], "the same request: labels can't change by it"
+    project.done("submit")
+    books = sandbox.books()
+    assert set(books["tokens"]) == {"flex"}
+    assert books["requests"]["billed_twice"] == 0 and books["rate_limited"] > 0
+    report = project.report()
+    assert Decimal(str(report["actual"]["usd"])) == usd(books["tokens"]["flex"], FLEX_IN, FLEX_OUT)
+    main = next(line for line in plan["chosen"]["lines"] if line["part"] == "classify")
+    assert (
+        abs(main["usage"]["prompt_tokens"] - books["tokens"]["flex"]["prompt"]) <= 0.01 * main["usage"]["prompt_tokens"]
+    )
+    project.done("status", "--verify")

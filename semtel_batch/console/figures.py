@@ -66,6 +66,12 @@ def rough(n: float) -> str:
     return f"{n / 1e3:,.0f} k" if 1e4 <= n < 1e6 else tokens(n)
 
 
+def ordinal(n: int) -> str:
+    """A place in a row: 1st, 2nd, 3rd, 11th, 21st."""
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
 def several(n: int, noun: str, plural: str = "") -> str:
     """A count with its noun: 1 label, 24 labels."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"

@@ -1,23 +1,25 @@
-"""Labels against gold: how right a run's labels are, with exact intervals and what is confused with what.
+"""Labels against gold: how right a run's labels are, with intervals, what is confused with what, and where.
 
-Pure functions over frames; only `read_gold` touches a file.
+Pure functions over frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import orjson
+import numpy as np
 import polars as pl
 
 from semtel_batch.errors import BadData
 from semtel_batch.labels import Cleaner
 from semtel_batch.quality.agreement import accuracy, clopper_pearson, cohen_kappa, confusion, macro_f1, per_label
+from semtel_batch.quality.distribution import encode, ppi_shares, share_changes
+from semtel_batch.quality.resampling import Interval, Trend, by_length, by_slot, figures
 from semtel_batch.records import Classifier
 
 N_CONFUSIONS = 10
+_UNKNOWN = Interval(value=None, low=None, high=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +37,47 @@ class Evaluation:
 
     Every figure is over the `n` items with both gold and a label; `n_failed` more have gold but no label. Where an item
     has several gold labels, any of them is right, and per label the one that was given counts as its gold, else the
-    first; chance agreement is not defined for such a column, so it has no kappa.
+    first; chance agreement and the shares of labels are not defined for such a column. Intervals are at 95 %.
     """
 
     classifier: str
     n: int
     n_failed: int
+    n_prompts: int  # requests that the items were answered in; n where each was alone, or where that is not known
     accuracy: float | None
-    accuracy_low: float  # exact 95 % interval
+    accuracy_low: float  # exact; where prompts held several items, not narrower than by drawing prompts again
     accuracy_high: float
     kappa: float | None
+    kappa_interval: Interval  # by drawing prompts again, as the next
     macro_f1: float | None
+    macro_f1_interval: Interval
     per_label: pl.DataFrame
     confusions: tuple[Confusion, ...]  # the most frequent ones
     unknown_gold: tuple[str, ...] = ()  # gold values that are no label of the classifier: no answer can be right there
+    shares: pl.DataFrame | None = None  # of labels: n_a, share_a of gold, n_b, share_b of the labels, change, low, high
+    corrected: pl.DataFrame | None = None  # the whole run's shares, its errors taken out; see `ppi_shares`
+    by_slot: pl.DataFrame | None = None  # accuracy by place in the prompt
+    slot_trend: Trend | None = None
+    by_length: pl.DataFrame | None = None  # accuracy by tokens of the conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """Where labels come from, if more than the labels themselves is known.
+
+    `items` has conversation_id, classifier, prompt (a number; null: alone), slot and n_tokens; `totals` counts the
+    labels of the whole run: classifier, label, n.
+    """
+
+    items: pl.DataFrame
+    totals: pl.DataFrame
 
 
 def evaluate(
-    labels: pl.DataFrame, gold: pl.DataFrame, classifiers: Sequence[str | Classifier]
+    labels: pl.DataFrame,
+    gold: pl.DataFrame,
+    classifiers: Sequence[str | Classifier],
+    origins: Origins | None = None,
 ) -> tuple[Evaluation, ...]:
     """Compare labels with gold for each classifier that has a gold column.
 
@@ -69,7 +94,7 @@ def evaluate(
         _check_ids(frame, which)
     cleaners = {c.name: Cleaner(c) for c in classifiers if isinstance(c, Classifier)}
     joined = _joined(labels, gold, shared)
-    return tuple(_evaluated(joined, name, cleaners.get(name)) for name in shared)
+    return tuple(_evaluated(joined, name, cleaners.get(name), origins) for name in shared)
 
 
 def _check_ids(frame: pl.DataFrame, which: str) -> None:
@@ -98,31 +123,92 @@ def _first(frame: pl.DataFrame) -> str:
     return f"first: {frame['conversation_id'][0]!r}" if len(frame) else "empty"
 
 
-def _evaluated(joined: pl.DataFrame, name: str, cleaner: Cleaner | None) -> Evaluation:
-    accepted, unknown = _accepted(joined[f"gold {name}"], cleaner)
-    items = pl.DataFrame({"label": joined[f"label {name}"], "accepted": accepted})
-    items = items.filter(pl.col("accepted").list.len() > 0)
-    both = items.drop_nulls("label").with_columns(
-        gold=pl.when(pl.col("accepted").list.contains(pl.col("label")))
-        .then(pl.col("label"))
-        .otherwise(pl.col("accepted").list.first())
-    )
+def _evaluated(joined: pl.DataFrame, name: str, cleaner: Cleaner | None, origins: Origins | None) -> Evaluation:
+    items, unknown = judged(joined, name, cleaner)
+    both = _with_origins(items.drop_nulls("label"), name, origins)
     n, n_right = len(both), both.filter(pl.col("gold") == pl.col("label")).height
-    low, high = clopper_pearson(n_right, n)
-    several = bool(items.select((pl.col("accepted").list.len() > 1).any()).item())
+    exact = clopper_pearson(n_right, n)
+    several = bool(items.select((pl.col("n_gold") > 1).any()).item())
+    labels, (gold, given) = encode(both["gold"], both["label"])
+    drawn = figures(gold, given, max(len(labels), 1), _prompts(both))
+    packed = 0 < drawn.n_prompts < n
+    slots = _by_slot(both) if packed else (None, None)
     return Evaluation(
         classifier=name,
         n=n,
         n_failed=len(items) - n,
+        n_prompts=drawn.n_prompts,
         accuracy=accuracy(both["gold"], both["label"]),
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy_low=min(exact[0], _or(drawn.accuracy.low, exact[0])) if packed else exact[0],
+        accuracy_high=max(exact[1], _or(drawn.accuracy.high, exact[1])) if packed else exact[1],
         kappa=None if several else cohen_kappa(both["gold"], both["label"]),
+        kappa_interval=_UNKNOWN if several else drawn.kappa,
         macro_f1=macro_f1(both["gold"], both["label"]),
+        macro_f1_interval=drawn.macro_f1,
         per_label=per_label(both["gold"], both["label"]),
         confusions=_confusions(both),
         unknown_gold=unknown,
+        shares=None if several else share_changes(gold, given, labels),
+        corrected=_corrected(both, name, origins) if origins and not several and n else None,
+        by_slot=slots[0],
+        slot_trend=slots[1],
+        by_length=_by_length(both) if origins else None,
     )
+
+
+def judged(joined: pl.DataFrame, name: str, cleaner: Cleaner | None) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Give conversation_id, label, gold and n_gold of each item that has gold, and the gold values in no label set.
+
+    Of several gold labels the one that was given counts, else the first. `joined` has "label NAME" and "gold NAME".
+    """
+    accepted, unknown = _accepted(joined[f"gold {name}"], cleaner)
+    items = pl.DataFrame(
+        {"conversation_id": joined["conversation_id"], "label": joined[f"label {name}"], "accepted": accepted}
+    )
+    items = items.filter(pl.col("accepted").list.len() > 0).with_columns(
+        gold=pl.when(pl.col("accepted").list.contains(pl.col("label")))
+        .then(pl.col("label"))
+        .otherwise(pl.col("accepted").list.first()),
+        n_gold=pl.col("accepted").list.len(),
+    )
+    return items.drop("accepted"), unknown
+
+
+def _with_origins(both: pl.DataFrame, name: str, origins: Origins | None) -> pl.DataFrame:
+    if origins is None:
+        return both.with_columns(prompt=pl.lit(None, pl.Int64))
+    own = origins.items.filter(pl.col("classifier") == name).drop("classifier")
+    return both.join(own, on="conversation_id", how="left", maintain_order="left")
+
+
+def _prompts(both: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Number the prompts; an item whose prompt isn't known is its own, by a number below zero."""
+    if both["prompt"].null_count() == len(both):
+        return None
+    alone = -1 - pl.int_range(pl.len())
+    return both.select(pl.coalesce(pl.col("prompt").cast(pl.Int64), alone))["prompt"].to_numpy()
+
+
+def _by_slot(both: pl.DataFrame) -> tuple[pl.DataFrame, Trend | None]:
+    placed = both.filter(pl.col("prompt").is_not_null())
+    return by_slot((placed["gold"] == placed["label"]).to_numpy(), placed["slot"].cast(pl.Int64).to_numpy())
+
+
+def _by_length(both: pl.DataFrame) -> pl.DataFrame:
+    known = both.drop_nulls("n_tokens")
+    return by_length((known["gold"] == known["label"]).to_numpy(), known["n_tokens"].to_numpy())
+
+
+def _corrected(both: pl.DataFrame, name: str, origins: Origins) -> pl.DataFrame:
+    """Give the whole run's shares from its labels and the gold of some, as if that gold were drawn uniformly."""
+    totals = dict(origins.totals.filter(pl.col("classifier") == name).select("label", "n").iter_rows())
+    labels, (gold, given, _) = encode(both["gold"], both["label"], list(totals))
+    others = np.array([totals.get(label, 0) for label in labels]) - np.bincount(given, minlength=len(labels))
+    return ppi_shares(gold, given, np.maximum(others, 0), labels)
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
 
 
 def _accepted(gold: pl.Series, cleaner: Cleaner | None) -> tuple[pl.Series, tuple[str, ...]]:
@@ -146,74 +232,45 @@ def _confusions(both: pl.DataFrame) -> tuple[Confusion, ...]:
     return tuple(Confusion(**row) for row in wrong.head(N_CONFUSIONS).iter_rows(named=True))
 
 
-def read_gold(path: Path) -> pl.DataFrame:
-    """Read gold from .jsonl, .ndjson, .csv or .parquet: conversation_id and a column a task.
+def frames(evaluations: Sequence[Evaluation]) -> dict[str, pl.DataFrame]:
+    """Give all tables, the classifier as a column: classifiers, labels, confusions, shares, corrected, slots, lengths.
 
-    A column `labels` of {task: gold} stands for its tasks. In JSON a gold may be a list of labels, all of them right.
+    One that no classifier has is left out.
     """
-    try:
-        return _with_ids_as_text(path, _read(path))
-    except FileNotFoundError as error:
-        raise BadData(f"There is no gold file {path}; check the path.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadData(f"Gold file {path} can't be read as {path.suffix}: {error}; check its format.") from error
+    rows = [
+        {
+            "classifier": e.classifier,
+            "n": e.n,
+            "n_failed": e.n_failed,
+            "n_prompts": e.n_prompts,
+            "accuracy": e.accuracy,
+            "accuracy_low": e.accuracy_low,
+            "accuracy_high": e.accuracy_high,
+            "kappa": e.kappa,
+            "kappa_low": e.kappa_interval.low,
+            "kappa_high": e.kappa_interval.high,
+            "macro_f1": e.macro_f1,
+            "macro_f1_low": e.macro_f1_interval.low,
+            "macro_f1_high": e.macro_f1_interval.high,
+        }
+        for e in evaluations
+    ]
+    tables: dict[str, list[tuple[str, pl.DataFrame | None]]] = {
+        "labels": [(e.classifier, e.per_label) for e in evaluations],
+        "confusions": [(e.classifier, _as_frame(e.confusions)) for e in evaluations],
+        "shares": [(e.classifier, e.shares) for e in evaluations],
+        "corrected": [(e.classifier, e.corrected) for e in evaluations],
+        "slots": [(e.classifier, e.by_slot) for e in evaluations],
+        "lengths": [(e.classifier, e.by_length) for e in evaluations],
+    }
+    found = {"classifiers": pl.DataFrame(rows, infer_schema_length=None)}
+    for name, parts in tables.items():
+        named = [frame.select(pl.lit(c).alias("classifier"), pl.all()) for c, frame in parts if frame is not None]
+        if named:
+            found[name] = pl.concat(named)
+    return found
 
 
-def _with_ids_as_text(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
-    if "conversation_id" not in frame.columns:
-        found = ", ".join(frame.columns) or "no columns"
-        raise BadData(f"Gold file {path} has no column conversation_id (it has {found}); add it to every row.")
-    if "labels" in frame.columns and isinstance(frame.schema["labels"], pl.Struct):
-        frame = frame.select("conversation_id", pl.col("labels").struct.unnest())
-    return frame.with_columns(pl.col("conversation_id").cast(pl.String))
-
-
-def _read(path: Path) -> pl.DataFrame:
-    match path.suffix.lower():
-        case ".jsonl" | ".ndjson":
-            return _from_records(path, _json_lines(path))
-        case ".csv":
-            return pl.read_csv(path, infer_schema=False)
-        case ".parquet" | ".pq":
-            return pl.read_parquet(path)
-    raise BadData(f"Gold file {path} is neither .jsonl, .ndjson, .csv nor .parquet; convert it to one of these.")
-
-
-def _json_lines(path: Path) -> Iterable[dict[str, object]]:
-    """Read line by line: only a newline ends a line, as texts hold U+2028 and U+0085."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise BadData(f"Gold file {path}, line {number}, is not JSON: {error}; correct that line.") from error
-            if not isinstance(record, dict) or not isinstance(record.get("conversation_id"), str | int):
-                raise BadData(f"Gold file {path}, line {number}, has no conversation_id; give each line one.")
-            yield record
-
-
-def _from_records(path: Path, records: Iterable[dict[str, object]]) -> pl.DataFrame:
-    """Build the columns by hand: within one task gold may be text on one line, a list, a number or null on the next."""
-    ids: list[str] = []
-    rows: list[dict[str, object]] = []
-    for record in records:
-        nested = record.get("labels")
-        ids.append(str(record["conversation_id"]))
-        rows.append(nested if isinstance(nested, dict) else {k: v for k, v in record.items() if k != "conversation_id"})
-    if not ids:
-        raise BadData(f"Gold file {path} is empty; give a line a conversation.")
-    tasks = list(dict.fromkeys(task for row in rows for task in row))
-    return pl.DataFrame({"conversation_id": ids} | {task: _column([row.get(task) for row in rows]) for task in tasks})
-
-
-def _column(values: list[object]) -> pl.Series:
-    if any(isinstance(value, list) for value in values):
-        lists = [value if isinstance(value, list) else [value] for value in values]
-        return pl.Series([[_text(v) for v in inner if v is not None] for inner in lists], dtype=pl.List(pl.String))
-    return pl.Series([_text(value) for value in values], dtype=pl.String)
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+def _as_frame(confusions: Sequence[Confusion]) -> pl.DataFrame:
+    columns = {"gold": pl.String, "label": pl.String, "n": pl.Int64}
+    return pl.DataFrame([(c.gold, c.label, c.n) for c in confusions], schema=columns, orient="row")

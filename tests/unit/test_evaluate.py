@@ -10,7 +10,8 @@ import pytest
 from semtel_batch.errors import BadData
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.records import Classifier, Label
-from semtel_batch.studies.evaluate import Confusion, evaluate, read_gold
+from semtel_batch.studies.evaluate import Confusion, Origins, evaluate, frames
+from semtel_batch.studies.gold import read_gold
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
@@ -161,3 +162,66 @@ def test_real_gold() -> None:
     names = gold["first_domain"].drop_nulls().unique().to_list()
     (found,) = evaluate(labels, gold, [classifier("first_domain", *(name.upper() for name in names))])
     assert (found.n, found.n_failed, found.accuracy, found.kappa, found.unknown_gold) == (860, 0, 1.0, 1.0, ())
+
+
+def _packed_run() -> tuple[pl.DataFrame, pl.DataFrame, Origins]:
+    """Ten prompts of four; in each second one the first and the last conversation are mislabelled."""
+    ids = [f"c{i}" for i in range(40)]
+    gold = ["Media" if i % 2 else "Travel" for i in range(40)]
+    given = ["Media" if i % 8 == 0 or (i % 2 and i % 8 != 3) else "Travel" for i in range(40)]
+    items = pl.DataFrame(
+        {
+            "conversation_id": ids,
+            "classifier": "topic",
+            "prompt": [i // 4 for i in range(40)],
+            "slot": [i % 4 for i in range(40)],
+            "n_tokens": [10 + i for i in range(40)],
+        }
+    )
+    totals = pl.DataFrame({"classifier": "topic", "label": ["Media", "Travel"], "n": [300, 740]})
+    frame = {"conversation_id": ids}
+    return (
+        pl.DataFrame({**frame, "topic": given}),
+        pl.DataFrame({**frame, "topic": gold}),
+        Origins(items=items, totals=totals),
+    )
+
+
+def test_items_of_one_prompt_are_drawn_together() -> None:
+    labels, gold, where = _packed_run()
+    (found,) = evaluate(labels, gold, ["topic"], where)
+    assert (found.n, found.n_prompts, found.accuracy) == (40, 10, 0.75)
+    exact = clopper_pearson(30, 40)
+    assert found.accuracy_low <= exact[0]
+    assert found.accuracy_high >= exact[1]
+    assert found.kappa_interval.low is not None
+    assert found.kappa_interval.low < 0.5 < (found.kappa_interval.high or 0.0)
+    assert found.by_slot is not None
+    assert found.by_slot.select("slot", "n", "n_same").rows() == [(0, 10, 5), (1, 10, 10), (2, 10, 10), (3, 10, 5)]
+    assert found.by_length is not None
+    assert found.by_length["n"].sum() == 40
+
+
+def test_shares_of_the_whole_run_are_corrected_by_gold() -> None:
+    labels, gold, where = _packed_run()
+    (found,) = evaluate(labels, gold, ["topic"], where)
+    assert found.corrected is not None
+    assert found.corrected["n"].to_list() == [40, 40]
+    assert found.corrected["share"].sum() == pytest.approx(1.0)
+    assert found.shares is not None
+    assert found.shares.select("label", "n_a", "n_b").rows() == [("Media", 20, 20), ("Travel", 20, 20)]
+
+
+def test_labels_of_an_earlier_run_are_their_own_prompts() -> None:
+    labels, gold, where = _packed_run()
+    reused = Origins(items=where.items.with_columns(prompt=pl.lit(None, pl.Int64)), totals=where.totals)
+    (found,) = evaluate(labels, gold, ["topic"], reused)
+    assert (found.n_prompts, found.by_slot) == (40, None)
+
+
+def test_all_tables_are_frames() -> None:
+    labels, gold, where = _packed_run()
+    tables = frames(evaluate(labels, gold, ["topic"], where))
+    assert set(tables) == {"classifiers", "labels", "confusions", "shares", "corrected", "slots", "lengths"}
+    assert all(frame["classifier"].unique().to_list() == ["topic"] for frame in tables.values())
+    assert set(frames(evaluate(labels, gold, ["topic"]))) == {"classifiers", "labels", "confusions", "shares"}

@@ -19,7 +19,7 @@ from semtel_batch import classifiers, config, strategies
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns, ingest, iter_parts, load_index
 from semtel_batch.errors import BadConfig, BadData, BadPrompt, BadStrategy, SemtelError
-from semtel_batch.studies.evaluate import read_gold
+from semtel_batch.studies.gold import read_gold
 
 
 @pytest.fixture(scope="module")

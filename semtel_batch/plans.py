@@ -68,6 +68,8 @@ class CostLine:
     n_requests: int
     usage: Usage
     usd: Decimal
+    tier: Tier | None = None  # and endpoint: whose price it has
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from semtel_batch.plans import Plan
+from semtel_batch.reckoning import Reckoning, reckon
 from semtel_batch.records import Classifier, Outcome, Pace, Stage
 from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
 from semtel_batch.store import Store
@@ -120,6 +121,7 @@ class Report:
     planned_high_usd: Decimal
     actual: Bill
     lines: tuple[BillLine, ...]
+    reckoning: Reckoning  # estimate against bill
     saving: Saving
     endpoints: tuple[EndpointLine, ...]
     classifiers: tuple[ClassifierLine, ...]
@@ -156,6 +158,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         planned_high_usd=plan.chosen.usd_high,
         actual=actual,
         lines=lines,
+        reckoning=reckon(plan, shards, parts, is_final=row.state is PlanState.DONE),
         saving=_saving(plan, items, actual.usd),
         endpoints=endpoint_lines(store, row, shards, parts),
         classifiers=tuple(_classifier_line(c, items) for c in plan.classifiers),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
 from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, note, points, right, section, table
+from semtel_batch.reckoning import Reckoning
 from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
 from semtel_batch.rows import PlanState
 from semtel_batch.throughput import EndpointLine, RequestFailure
@@ -24,6 +25,7 @@ def view_report(report: Report, page: Page) -> list[RenderableType]:
     views: list[RenderableType] = [
         section(f"Report on plan {report.plan_id}", facts(_summary(report)), note=state),
         section("Planned and paid", _bill_table(report, page), *_bill_notes(report)),
+        section("Estimate and bill", _reckoning_table(report.reckoning), note(_held(report))),
         *_distributions(report, page),
         section("Endpoints", _endpoint_table(report.endpoints, page), *_pace(report.endpoints)),
     ]
@@ -86,6 +88,30 @@ def _bill_table(report: Report, page: Page) -> RenderableType:
             cells = [line.part if name == "planned" else "", name, count(bill.n_requests), *spent, money(bill.usd)]
             rows.append([Text(safe(cell), style=tone if i else style) for i, cell in enumerate(cells)])
     return table(columns, rows)
+
+
+def _reckoning_table(reckoning: Reckoning) -> RenderableType:
+    """Planned and billed by kind of token, over all parts."""
+    columns = [
+        left("component"),
+        *(right(name) for name in ("planned", "actual", "planned cost", "actual cost", "off")),
+    ]
+    rows: list[Sequence[str | Text]] = []
+    for one in reckoning.components:
+        off = f"{float(one.actual_usd / one.planned_usd - 1):+.1%}" if one.planned_usd else ""
+        cells = [tokens(one.planned_tokens), tokens(one.actual_tokens), money(one.planned_usd), money(one.actual_usd)]
+        rows.append([one.name, *cells, off])
+    return table(columns, rows)
+
+
+def _held(report: Report) -> str:
+    """Whether the bill lies where nine in ten should."""
+    reckoning, paid = report.reckoning, report.actual.usd
+    within = f"{money(reckoning.usd_low)} to {money(reckoning.usd_high)}, where nine bills in ten should lie"
+    if not reckoning.is_final:
+        return f"{money(paid)} so far, of {within}"
+    off = f"{reckoning.error_share:+.1%} against the estimate" if reckoning.error_share is not None else "not estimated"
+    return f"{money(paid)}, {off}: {'inside' if reckoning.is_within else 'OUTSIDE'} {within}"
 
 
 def _token_kinds(lines: Sequence[BillLine], page: Page) -> list[tuple[str, str]]:

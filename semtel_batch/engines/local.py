@@ -22,8 +22,10 @@ from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
 from semtel_batch.errors import BadConfig, BadData, StoreError
+from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.planner.job import Answered, Job
+from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
@@ -88,6 +90,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
             max_attempts=settings.defaults.max_attempts,
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
             fresh=wish.fresh,
+            learned=_learned(settings.project),
         )
         plan = choose(job)
         with closing(Store(settings.project)) as store:
@@ -154,6 +157,14 @@ def _truncated_lengths(kept: Ingested, limit: int, keep: Keep) -> npt.NDArray[np
     """Exact tokens of what will be paid for after truncation, in row order."""
     index = askable(load_index(kept.folder))
     return truncated_lengths(kept.folder, index, limit, keep, kept.encoding).astype(np.int64)
+
+
+def _learned(project: Path) -> Learned:
+    """What the project's earlier runs were billed, if there were any."""
+    if not store_path(project).exists():
+        return NOTHING_LEARNED
+    with closing(Store(project)) as store:
+        return learn(store)
 
 
 def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | None:

@@ -17,18 +17,17 @@ import numpy.typing as npt
 from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
+from semtel_batch.planner.interval import Spread, interval
 from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.learned import Known, Versions
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
 from semtel_batch.plans import CostLine, Estimate, PromptSize
 from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
 from semtel_batch.strategies import Recipe
 
-# Priors until a run has been billed; all assumed. Expected, and upper.
-RETRIED_SHARE = (0.01, 0.03)  # items that fail or come back without a label, and are asked again
-FLAGGED_SHARE = (0.10, 0.20)  # items that the grader doubts, and that are asked again
-
 _NOTHING = Usage()
+_NO_SPREAD = Spread()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One cost line to be: requests of one stage in one tier, with expected and upper tokens."""
+    """One cost line to be: requests of one stage in one tier, with expected and upper tokens.
+
+    The upper ones are what time is planned by; money has its own interval, made of `spread`.
+    """
 
     name: str
     tier: Tier
@@ -50,6 +52,7 @@ class _Part:
     n_requests_high: int = 0
     usage: Usage = _NOTHING
     usage_high: Usage = _NOTHING
+    spread: Spread = _NO_SPREAD
     surcharge: Usage = _NOTHING  # billed on top: a request over the long-context limit costs double
     cap_tokens: int = 0
 
@@ -61,6 +64,7 @@ class _Part:
             n_requests_high=self.n_requests_high + other.n_requests_high,
             usage=self.usage + other.usage,
             usage_high=self.usage_high + other.usage_high,
+            spread=self.spread + other.spread,
             surcharge=self.surcharge + other.surcharge,
             cap_tokens=self.cap_tokens + other.cap_tokens,
         )
@@ -72,15 +76,19 @@ class _Part:
             n_requests_high=math.ceil(share * self.n_requests_high),
             usage=_scaled(self.usage, share),
             usage_high=_scaled(self.usage_high, share),
+            spread=self.spread.scaled(share),
             cap_tokens=math.ceil(share * self.cap_tokens),
         )
 
-    def line(self, price: TierPrice) -> CostLine:
-        usd = price.cost_usd(self.usage) + price.cost_usd(self.surcharge)
-        return CostLine(part=self.name, n_requests=self.n_requests, usage=self.usage, usd=usd)
-
-    def usd_high(self, price: TierPrice) -> Decimal:
-        return price.cost_usd(self.usage_high) + price.cost_usd(self.surcharge)
+    def line(self, price: TierPrice, endpoint: str) -> CostLine:
+        return CostLine(
+            part=self.name,
+            n_requests=self.n_requests,
+            usage=self.usage,
+            usd=price.cost_usd(self.usage) + price.cost_usd(self.surcharge),
+            tier=self.tier,
+            endpoint=endpoint,
+        )
 
     def load(self) -> Load:
         return Load(
@@ -111,8 +119,12 @@ class _Case:
     counter: RequestCounter
 
     @property
+    def model(self) -> str:
+        return self.endpoint.priced_as
+
+    @property
     def family(self) -> Family:
-        return family_of(self.endpoint.priced_as)
+        return family_of(self.model)
 
     def groups(self) -> tuple[tuple[Classifier, ...], ...]:
         return _groups(self.job, self.strategy)
@@ -137,19 +149,23 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     stages = (Stage.CLASSIFY, Stage.GRADE) if strategy.grade else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
     retry_tier = _retry_tier(case, main)
-    again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, RETRIED_SHARE))]
+    again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, job.learned.retried(case.model)))]
     if strategy.grade:
         # What the grader doubts is asked by the reference strategy: it sees the whole text.
-        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, FLAGGED_SHARE))
+        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, job.learned.flagged(case.model)))
     priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
-    lines = tuple(part.line(price) for part, price in priced)
+    lines = tuple(part.line(price, endpoint.name) for part, price in priced)
+    usd = sum((line.usd for line in lines), Decimal(0))
+    within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
     return Draft(
         estimate=Estimate(
             strategy=strategy,
             endpoint=endpoint.name,
             lines=lines,
-            usd=sum((line.usd for line in lines), Decimal(0)),
-            usd_high=sum((part.usd_high(price) for part, price in priced), Decimal(0)),
+            usd=usd,
+            usd_low=within.usd_low,
+            usd_high=within.usd_high,
+            uncertainties=within.uncertainties,
             time_s=total_s(endpoint, [part.load() for part in main], [part.load() for part in again]),
             quality=quality(job, recipe, strategy, endpoint),
         ),
@@ -158,11 +174,11 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     )
 
 
-def _of_what_is_asked(case: _Case, shares: tuple[float, float]) -> tuple[float, float]:
-    """Shares of the items that are asked as shares of all items."""
+def _of_what_is_asked(case: _Case, share: Known) -> Known:
+    """A share of the items that are asked as a share of all items."""
     n_items = len(case.lengths) * len(case.job.classifiers)
     asked = 1 - n_answered(case.job, case.strategy, case.endpoint) / max(1, n_items)
-    return shares[0] * asked, shares[1] * asked
+    return replace(share, mean=share.mean * asked, sd=share.sd * asked)
 
 
 def n_answered(job: Job, strategy: Strategy, endpoint: Endpoint) -> int:
@@ -197,7 +213,8 @@ def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> _Pa
         return _Part(name=stage.value, tier=case.strategy.tier)
     n_requests = case.counter(lengths, extra, pack_room(size, case.endpoint, n), n)
     text_tokens = int(lengths.sum()) + extra * len(lengths)
-    part = _part(case, stage.value, case.strategy.tier, size, _Ask(n_requests, len(lengths), text_tokens))
+    ask = _Ask(n_requests, len(lengths), text_tokens, stage, tuple(c.version for c in group))
+    part = _part(case, stage.value, case.strategy.tier, size, ask)
     return replace(part, surcharge=_surcharge(case, lengths, size, extra))
 
 
@@ -211,16 +228,22 @@ class _Ask(NamedTuple):
     n_requests: int
     n_conversations: int
     text_tokens: int
+    stage: Stage
+    versions: Versions
 
 
 def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _Part:
     """Tokens of some requests: the static part in each, every conversation once, an answer for each of them."""
-    prompt = ask.n_requests * size.static_tokens + ask.text_tokens
+    learned = case.job.learned
+    counted = ask.n_requests * size.static_tokens + ask.text_tokens
+    prompt = max(0, counted + round(learned.prompt(case.model).extra(ask.n_requests, counted).mean))
     envelopes = ask.n_requests * size.envelope_tokens
-    expected = envelopes + ask.n_conversations * size.answer_tokens
+    answer = learned.answer(case.model, ask.stage, ask.versions, size.envelope_tokens, size.answer_tokens)
+    thought = learned.hidden(case.model, case.family.reasoning_tokens)
+    expected = envelopes + round(ask.n_conversations * answer.mean)
     longest = int(size.slack * (envelopes + ask.n_conversations * size.longest_answer_tokens))
-    hidden = ask.n_requests * case.family.reasoning_tokens
-    hidden_high = ask.n_requests * case.family.reasoning_tokens_high
+    hidden = round(ask.n_requests * thought.mean)
+    hidden_high = max(hidden, ask.n_requests * case.family.reasoning_tokens_high)
     per_request = math.ceil(ask.n_conversations / max(1, ask.n_requests))
     return _Part(
         name=name,
@@ -229,6 +252,7 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
         n_requests_high=ask.n_requests,
         usage=Usage(prompt_tokens=prompt, completion_tokens=expected + hidden, reasoning_tokens=hidden),
         usage_high=Usage(prompt_tokens=prompt, completion_tokens=longest + hidden_high, reasoning_tokens=hidden_high),
+        spread=Spread.of(ask.n_requests, counted, ask.n_conversations, answer, thought),
         cap_tokens=ask.n_requests * size.max_completion_tokens(per_request),
     )
 
@@ -243,17 +267,20 @@ def _surcharge(case: _Case, lengths: Lengths, size: PromptSize, extra: int) -> U
     return Usage(prompt_tokens=int(prompts.sum()), completion_tokens=math.ceil(answers / 2))
 
 
-def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, shares: tuple[float, float]) -> _Part:
-    """An expected, and an upper, share of all items, each asked again alone: one conversation, one classifier.
+def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, share: Known) -> _Part:
+    """A share of all items, each asked again alone: one conversation, one classifier.
 
     Of a small job's one percent not even one request may be due; the tokens are that part of one.
     """
     n, text = len(lengths), int(lengths.sum())
     everything = _Part(name=name, tier=tier)
     for classifier in case.job.classifiers:
-        everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY, tier), _Ask(n, n, text))
-    expected, upper = (everything.scaled(share) for share in shares)
-    return replace(upper, n_requests=expected.n_requests, usage=expected.usage)
+        ask = _Ask(n, n, text, Stage.CLASSIFY, (classifier.version,))
+        everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY, tier), ask)
+    expected, upper = everything.scaled(share.mean), everything.scaled(min(1.0, share.mean + 2 * share.sd))
+    usd = float(case.job.prices.prices[case.endpoint.name, tier].cost_usd(everything.usage))
+    spread = expected.spread.again(name, share, usd, n * len(case.job.classifiers))
+    return replace(upper, n_requests=expected.n_requests, usage=expected.usage, spread=spread)
 
 
 def _retry_tier(case: _Case, main: list[_Part]) -> Tier:

@@ -159,8 +159,14 @@ class TestByHand:
         assert (retry.part, retry.n_requests) == ("retry", 1)
         assert retry.usage == Usage(prompt_tokens=8, completion_tokens=1)
         assert plan.chosen.usd == Decimal("0.0014") + Decimal("0.000018")
-        # Upper: every label the longest, three percent asked again: of 800 + 100 tokens.
-        assert plan.chosen.usd_high == Decimal("0.0018") + Decimal("0.000054")
+        # Five in a hundred bills should lie beyond either end: 1.645 standard deviations of four causes together. Of
+        # four items one percent is asked again, which is none or one: that is most of what is not known.
+        # Overhead of 4 requests, 4 % of the tokens in an encoding that is assumed; answers by mean, and by label.
+        sds = [4 * 6, 800 * 0.04, 1_400 * (0.01**2 + 0.01 / 4) ** 0.5, 10 * 4 * 0.08 * 10, 10 * 4**0.5 * 0.2 * 10]
+        assert float(plan.chosen.usd_high - plan.chosen.usd) == pytest.approx(1.645e-6 * math.hypot(*sds), rel=0.03)
+        assert plan.chosen.usd - plan.chosen.usd_low == plan.chosen.usd_high - plan.chosen.usd
+        assert plan.chosen.uncertainties[0].what == "retry"
+        assert {one.basis for one in plan.chosen.uncertainties} == {"assumed"}
         assert plan.naive_usd == plan.chosen.usd
 
     def test_batch_costs_half_and_takes_its_window_and_one_for_retries(self) -> None:

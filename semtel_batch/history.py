@@ -1,0 +1,111 @@
+"""What earlier plans of a project were billed, gathered for the planner: sums of rows, and a look into a few parts.
+
+Parts carry their sums already; only how many requests of a shard were billed, and how much answers vary, stands in the
+answers alone. That is read from a few of a group's parts (two columns each), so that planning stays quick after ten
+million answers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from semtel_batch.errors import StoreError
+from semtel_batch.parts import read_parts
+from semtel_batch.planner.learned import Learned, Observation
+from semtel_batch.plans import Plan
+from semtel_batch.records import Stage, Usage
+from semtel_batch.rows import Part, PlanState, ShardRow, ShardState
+from semtel_batch.store import Store
+
+log = logging.getLogger("semtel_batch.history")
+
+_MOST_PLANS = 20  # the newest: older ones have older prompts, models and providers' ways of counting
+_LOOKED_INTO = 3  # parts of each group
+_BILLED = pl.Schema({"prompt_tokens": pl.UInt32, "completion_tokens": pl.UInt32, "reasoning_tokens": pl.UInt32})
+# With fewer billed, those that were are no fair sample of those that were counted.
+_LEAST_BILLED = 0.9
+
+_Group = tuple[int, Stage, bool, str]  # leg, stage, asked again, way
+
+
+def learn(store: Store) -> Learned:
+    """What the newest plans with answers teach."""
+    observations: list[Observation] = []
+    n_plans = 0
+    for row in store.plan_rows():
+        if row.state is PlanState.PLANNED:
+            continue
+        observations += _of_plan(store, store.plan(row.id))
+        n_plans += 1
+        if n_plans == _MOST_PLANS:
+            break
+    return Learned(observations=tuple(observations))
+
+
+def _of_plan(store: Store, plan: Plan) -> list[Observation]:
+    parts = defaultdict(list)
+    for part in store.parts(plan.id):  # before the shards: none of them may be unknown
+        parts[part.shard_id].append(part)
+    groups: dict[_Group, list[ShardRow]] = defaultdict(list)
+    for row in store.shards(plan.id):
+        if row.state is ShardState.ENDED and row.shard.n_requests:  # not what was reused or split
+            groups[row.shard.leg, row.shard.stage, row.shard.attempt > 0, row.way].append(row)
+    found = (_of_group(plan, rows, [part for row in rows for part in parts[row.shard.id]]) for rows in groups.values())
+    return [one for one in found if one is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What a few parts say of their requests."""
+
+    billed_share: float
+    completion_sd: float
+
+
+def _of_group(plan: Plan, rows: Sequence[ShardRow], parts: Sequence[Part]) -> Observation | None:
+    look = _look(parts)
+    if look is None:
+        return None
+    shard = rows[0].shard
+    n_requests = sum(row.shard.n_requests for row in rows)
+    billed = look.billed_share if look.billed_share >= _LEAST_BILLED else 0.0
+    n_items = sum(row.shard.n_items for row in rows)
+    return Observation(
+        model=plan.endpoint(shard.endpoint).priced_as,
+        way=rows[0].way,
+        stage=shard.stage,
+        again=shard.attempt > 0,
+        tier=shard.tier,
+        versions=tuple(plan.classifier(name).version for name in shard.classifiers),
+        n_requests=n_requests,
+        n_billed=billed * n_requests,
+        n_conversations=billed * n_items / len(shard.classifiers),
+        n_items=n_items,
+        counted_tokens=billed * sum(row.shard.prompt_tokens for row in rows),
+        usage=sum((part.usage for part in parts), Usage()),
+        completion_sd=look.completion_sd,
+    )
+
+
+def _look(parts: Sequence[Part]) -> _Look | None:
+    """Read the largest parts; None if there is none that can be read: files may have been purged."""
+    largest = sorted(parts, key=lambda part: -part.n_requests)[:_LOOKED_INTO]
+    try:
+        answers = read_parts([part.answers for part in largest], _BILLED)
+    except StoreError as error:
+        log.info("nothing is learned from a part: %s", error)
+        return None
+    if not answers.height:
+        return None
+    billed = answers.filter(pl.col("prompt_tokens") > 0)
+    visible = billed["completion_tokens"].cast(pl.Int64) - billed["reasoning_tokens"].cast(pl.Int64)
+    spread = visible.std()
+    return _Look(
+        billed_share=billed.height / answers.height,
+        completion_sd=float(spread) if isinstance(spread, int | float) else 0.0,
+    )

@@ -18,7 +18,7 @@ from semtel_batch.compose.prompt import Prompt, labels_tokens
 from semtel_batch.compose.shards import ShardLimits, cut, limits_of
 from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Ask
-from semtel_batch.legs import encoding_of, is_alone, shortening, way_of_asking, wording
+from semtel_batch.legs import encoding_of, generation_key, shortening, way_of_asking, wording
 from semtel_batch.parts import MANIFEST, read_parts, write_part
 from semtel_batch.planner.room import pack_room, slices
 from semtel_batch.plans import Leg, Plan
@@ -51,8 +51,7 @@ class Asking:
 
     @property
     def way(self) -> str:
-        strategy = self.leg.strategy
-        return way_of_asking(self.prompt, self.endpoint, strategy, alone=is_alone(self.generation, strategy))
+        return way_of_asking(self.prompt, self.endpoint, self.leg.strategy, per_request=self.ask.per_request)
 
     @property
     def limits(self) -> ShardLimits:
@@ -116,8 +115,7 @@ def reused_shard(asking: Asking, name: str, n_items: int, folder: Path) -> NewSh
 
 
 def _key(asking: Asking) -> str:
-    generation = asking.generation
-    return f"{asking.plan.id}-{generation.leg}{generation.stage.value[0]}{generation.attempt}"
+    return f"{asking.plan.id}-{generation_key(asking.generation)}"
 
 
 def _requests(asking: Asking, positions: Ints, counts: Ints, tokens: Ints, n_bytes: Ints) -> _Requests:
@@ -172,9 +170,6 @@ def _sizes(asking: Asking, index: pl.DataFrame) -> tuple[Ints, Ints]:
     return tokens, n_bytes
 
 
-_BLOCK_TOKENS = 16  # tags and id around a conversation, generously
-
-
 def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
     """Positions in request order, and how many each request takes. Singles keep the data's order."""
     total = len(tokens)
@@ -182,10 +177,12 @@ def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
         return np.arange(total, dtype=np.int64), np.ones(total, dtype=np.int64)
     n = asking.ask.per_request
     room = max(1, pack_room(asking.prompt.size, asking.endpoint, n))
+    is_rerun = asking.generation.stage is Stage.RERUN
+    seed = asking.plan.seed + 1 if is_rerun else asking.plan.seed
     packs: list[Ints] = []
     start = 0
     for part in slices(tokens):
-        found = pack(part, max_tokens=room, max_items=n, seed=asking.plan.seed)
+        found = pack(part, max_tokens=room, max_items=n, seed=seed, other_packs=is_rerun)
         packs += [np.asarray(p, dtype=np.int64) + start for p in found]
         start += len(part)
     return np.concatenate(packs), np.array([len(p) for p in packs], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Decide what a leg asks next: the first time, again, the grader, or the doubtful items alone. Frames in, asks out.
+"""Decide what a leg asks next: at first, again, for a second opinion, or the doubtful items alone. Frames in, asks out.
 
 A generation is all shards that ask one leg at one stage for the n-th time; the next one is decided only when all of
 it has ended, from what was read. The same store therefore always leads to the same next generation.
@@ -13,13 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from semtel_batch.legs import half
 from semtel_batch.plans import Leg
-from semtel_batch.quality.grade import doubtful, grade
-from semtel_batch.records import Outcome, Stage
+from semtel_batch.quality.doubt import SECOND_PASS, check, doubtful
+from semtel_batch.records import Doubt, Outcome, Stage
 from semtel_batch.results import latest, owed
 from semtel_batch.rows import Generation
 
 Rows = npt.NDArray[np.uint32]
+_UNEXECUTED = (Outcome.EXPIRED.value, Outcome.CANCELLED.value)
+_SMALLEST_SPLIT = 4  # conversations a pack: half of three is nearly alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ def next_generation(
     stage_labels = labels.filter(pl.col("stage") == last.stage.value)
     again = owed(stage_labels) if last.attempt + 1 < max_attempts else stage_labels.clear()
     if again.height:
-        return _next(leg, last.stage, last.attempt + 1, grouped(again, leg, 1))
+        is_last = last.attempt + 2 >= max_attempts
+        return _next(leg, last.stage, last.attempt + 1, _asked_again(again, leg, last, is_last=is_last))
     return _next_stage(leg, last.stage, labels)
 
 
@@ -73,14 +77,14 @@ def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
 
 
 def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame) -> Next | None:
-    if stage is Stage.CLASSIFY and leg.strategy.grade:
+    """Classify, then what the strategy doubts by, then the doubtful items alone; each stage once."""
+    doubt = leg.strategy.doubt
+    if doubt is Doubt.NONE or stage is Stage.RECLASSIFY:
+        return None
+    if stage is Stage.CLASSIFY and doubt in SECOND_PASS:
         given = latest(labels).filter(pl.col("outcome") == Outcome.ANSWERED.value)
-        return _next(leg, Stage.GRADE, 0, grouped(given, leg, leg.strategy.conversations_per_request))
-    if stage is Stage.GRADE:
-        return _next(
-            leg, Stage.RECLASSIFY, 0, _alone(doubtful(grade(labels.filter(pl.col("stage") == Stage.GRADE.value))), leg)
-        )
-    return None
+        return _next(leg, SECOND_PASS[doubt], 0, grouped(given, leg, leg.strategy.conversations_per_request))
+    return _next(leg, Stage.RECLASSIFY, 0, _alone(doubtful(check(doubt, labels, leg.strategy.confidence_below)), leg))
 
 
 def _next(leg: Leg, stage: Stage, attempt: int, asks: Sequence[Ask]) -> Next:
@@ -100,6 +104,28 @@ def grouped(items: pl.DataFrame, leg: Leg, per_request: int) -> list[Ask]:
         )
         for names, rows in groups.iter_rows()
     ]
+
+
+def _asked_again(items: pl.DataFrame, leg: Leg, last: Generation, *, is_last: bool) -> list[Ask]:
+    """What is owed, in the packs that fit how it failed.
+
+    What was never executed (its batch expired, or was cancelled) is asked as before. Where a pack failed as a whole, or
+    half of it, it is split: half packs still share their instructions, and of two halves mostly one is good. What a
+    good pack left out, what failed in a half pack, and what has one try left is asked alone.
+    """
+    n = leg.strategy.conversations_per_request
+    if n == 1 or last.stage is Stage.RECLASSIFY:
+        return grouped(items, leg, 1)
+    by_row = items.group_by("row").agg(
+        pl.col("shard").max(), pl.col("request").max(), unsent=pl.col("outcome").is_in(_UNEXECUTED).all()
+    )
+    failed_together = pl.len().over("shard", "request", "unsent")
+    can_split = last.attempt == 0 and not is_last and n >= _SMALLEST_SPLIT
+    whole = pl.col("unsent") & (failed_together > 1)
+    broken = ~pl.col("unsent") & (failed_together * 2 >= n) & pl.lit(can_split)
+    sizes = by_row.select("row", size=pl.when(whole).then(n).when(broken).then(half(n)).otherwise(1))
+    sized = items.join(sizes, on="row", how="left")
+    return [ask for size in (n, half(n), 1) for ask in grouped(sized.filter(pl.col("size") == size), leg, size)]
 
 
 def _alone(items: pl.DataFrame, leg: Leg) -> list[Ask]:

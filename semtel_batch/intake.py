@@ -128,7 +128,7 @@ class Intake:
     def _verdicts(self, answer: Answer, n: int) -> list[Verdict]:
         """Read an answer; short ones once only, since a few answers are given to most single conversations."""
         content = answer.content
-        if answer.outcome is not Outcome.ANSWERED or content is None or len(content) > _SHORT:
+        if answer.outcome is not Outcome.ANSWERED or content is None or len(content) > _SHORT or answer.logprobs:
             return read_answer(answer, n, self._cleaners)
         known = self._known.get((content, n))
         if known is None:
@@ -158,6 +158,7 @@ class Intake:
                         request,
                         verdict.slot,
                         self._fingerprint(place, verdict.classifier),
+                        verdict.confidence,
                     )
                 )
         columns = [self._rows[places], *zip(*read, strict=True)] if read else []

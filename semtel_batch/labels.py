@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 import orjson
 from rapidfuzz.distance import OSA
 
+from semtel_batch.confidence import confidences
 from semtel_batch.records import Answer, Classifier, Outcome
 from semtel_batch.salvage import values
 from semtel_batch.wording import fold, slips, squash, stem
@@ -48,6 +49,7 @@ class Verdict:
     label: str | None = None  # exactly as the label set writes it
     how: How = ""
     detail: str | None = None  # of an invalid answer: what was said, shortened and safe to store and print
+    confidence: float | None = None  # probability that the model gave the label; None: it was not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,17 @@ def _said(raw: object) -> str:
 
 def read_answer(answer: Answer, n: int, cleaners: Mapping[str, Cleaner]) -> list[Verdict]:
     """Read an answer as n × m verdicts, ordered by slot and classifier. Never raises, whatever was answered."""
+    verdicts = _read_answer(answer, n, cleaners)
+    if not answer.logprobs:
+        return verdicts
+    told = confidences(answer.logprobs, tuple(cleaners), n)
+    return [
+        replace(v, confidence=told.get((v.slot, v.classifier))) if v.outcome is Outcome.ANSWERED else v
+        for v in verdicts
+    ]
+
+
+def _read_answer(answer: Answer, n: int, cleaners: Mapping[str, Cleaner]) -> list[Verdict]:
     if answer.outcome not in (Outcome.ANSWERED, Outcome.TRUNCATED):
         return _all(answer.outcome, n, cleaners)
     unread = Outcome.MISSING if answer.outcome is Outcome.ANSWERED else Outcome.TRUNCATED

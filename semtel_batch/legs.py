@@ -10,14 +10,20 @@ from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import Prompt, word
 from semtel_batch.families import family_of
 from semtel_batch.plans import Leg, Plan
-from semtel_batch.records import Endpoint, Stage, Strategy, Tier
+from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
 from semtel_batch.rows import Generation
 
 
 def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage, tier: Tier) -> Prompt:
     """The prompt that asks these classifiers at this stage of a plan, in a tier."""
     asked = [plan.classifier(name) for name in classifiers]
-    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes, Delivery(tier=tier))
+    delivery = Delivery(tier=tier, logprobs=tells_logprobs(leg.strategy, stage))
+    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes, delivery)
+
+
+def tells_logprobs(strategy: Strategy, stage: Stage) -> bool:
+    """Whether a stage's answers are to come with the probabilities of their tokens."""
+    return strategy.doubt is Doubt.CONFIDENCE and stage is Stage.CLASSIFY
 
 
 def shortening(strategy: Strategy, stage: Stage) -> int | None:
@@ -29,30 +35,50 @@ def encoding_of(endpoint: Endpoint) -> str:
     return endpoint.encoding or family_of(endpoint.priced_as).encoding
 
 
-def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, alone: bool) -> str:
+def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, per_request: int) -> str:
     """Hash of all that changes answers besides the conversation: model, system message, pack size, what was cut.
 
-    `alone`: one conversation a request, whatever the strategy packs. Tier and provider are left out, since neither
-    changes what the model is asked.
+    `per_request`: conversations in a request at most, whatever the strategy packs. Tier and provider are left out,
+    since neither changes what the model is asked.
     """
     limit = shortening(strategy, prompt.stage)
     way = {
         "model": endpoint.priced_as,
         "system": hashlib.blake2b(prompt.system.encode(), digest_size=16).hexdigest(),
-        "conversations": 1 if alone else strategy.conversations_per_request,
+        "conversations": per_request,
         "truncate_to": limit,
         "keep": strategy.keep.value if limit is not None else None,
         "compress_rate": strategy.compress_rate,
         # A doubted label must not be its own second opinion, where the strategy asks one by one anyway.
         "again": prompt.stage is Stage.RECLASSIFY and strategy.conversations_per_request == 1,
     }
+    if prompt.stage is Stage.RERUN:
+        way["rerun"] = True  # nor may a second run be answered from the first
+    if tells_logprobs(strategy, prompt.stage):
+        way["logprobs"] = True  # what was answered without them can't be doubted by them
     return hashlib.blake2b(orjson.dumps(way, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-def is_alone(generation: Generation, strategy: Strategy) -> bool:
-    """Whether a generation asks one conversation a request: the strategy does, or it asks again."""
-    again = generation.attempt > 0 or generation.stage is Stage.RECLASSIFY
-    return again or strategy.conversations_per_request == 1
+def pack_sizes(generation: Generation, strategy: Strategy) -> tuple[int, ...]:
+    """How many conversations a request of a generation may hold, each size that its asks may have.
+
+    First asks are packed as the strategy says; what is asked again goes as before, in halves, or alone.
+    """
+    n = strategy.conversations_per_request
+    if generation.stage is Stage.RECLASSIFY or n == 1:
+        return (1,)
+    return (n,) if generation.attempt == 0 else (n, half(n), 1)
+
+
+def half(n: int) -> int:
+    """The size of the packs that a failed pack of `n` is split into."""
+    return -(-n // 2)
+
+
+def generation_key(generation: Generation) -> str:
+    """What the names of a generation's shards begin with, after the plan's id."""
+    letter = "s" if generation.stage is Stage.RERUN else generation.stage.value[0]  # "r" reclassifies
+    return f"{generation.leg}{letter}{generation.attempt}"
 
 
 def fingerprint(text_hash: bytes, version: str, way: str, judged: str = "") -> bytes:

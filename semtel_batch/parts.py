@@ -40,7 +40,7 @@ ANSWERS = pl.Schema(
 )
 """One row a request, as the provider ended it. `tier`: what it was billed as, null for its shard's tier."""
 
-_LATER = frozenset({"tier"})
+_LATER = frozenset({"tier", "confidence"})
 """Columns that parts of earlier versions lack; there they read as null."""
 
 LABELS = pl.Schema(
@@ -55,9 +55,13 @@ LABELS = pl.Schema(
         "request": pl.UInt32,
         "slot": pl.UInt16,
         "fingerprint": pl.Binary,
+        "confidence": pl.Float32,
     }
 )
-"""One row an item, as its answer was read. `permanent`: asking the same alone again would end the same way."""
+"""One row an item, as its answer was read. `permanent`: asking the same alone again would end the same way.
+
+`confidence`: the probability that the model gave the label's tokens; null where the answer came without.
+"""
 
 
 def write_part(path: Path, frame: pl.DataFrame, schema: pl.Schema) -> None:

@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from pydantic import TypeAdapter
 
-from semtel_batch.records import Classifier, Endpoint, Shard, Strategy, Tier, TierPrice, Usage
+from semtel_batch.records import Classifier, Doubt, Endpoint, Shard, Strategy, Tier, TierPrice, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +274,21 @@ def to_json(plan: Plan, *, indent: int | None = None) -> str:
 
 
 def from_json(document: str) -> Plan:
+    """Read a plan as this version or an earlier one wrote it."""
+    if '"grade":' in document.replace(" ", ""):  # until it became one of three ways to doubt
+        return _PLAN.validate_python(_upgraded(json.loads(document)))
     return _PLAN.validate_json(document)
+
+
+def _upgraded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_upgraded(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: _upgraded(one) for key, one in value.items()}
+    if "recipe" in made and "grade" in made:
+        made["doubt"] = (Doubt.GRADER if made.pop("grade") else Doubt.NONE).value
+    return made
 
 
 def seal(plan: Plan) -> Plan:

@@ -39,6 +39,7 @@ class Stage(StrEnum):
 
     CLASSIFY = "classify"
     GRADE = "grade"
+    RERUN = "rerun"  # the same question in other packs and slots
     RECLASSIFY = "reclassify"
 
 
@@ -63,6 +64,15 @@ class Keep(StrEnum):
     TAIL = "tail"
     HEAD_TAIL = "head+tail"
     RECENT = "recent"  # the most recent whole turns
+
+
+class Doubt(StrEnum):
+    """How a strategy finds the labels that are asked again alone."""
+
+    NONE = "none"
+    GRADER = "grader"  # a prompt that judges the labels given
+    RERUN = "rerun"  # a second packed run; labels on which the two differ
+    CONFIDENCE = "confidence"  # labels whose tokens were given too little probability
 
 
 class EndpointKind(StrEnum):
@@ -114,7 +124,8 @@ class Strategy:
     truncate_to: int | None = None  # tokens of a conversation's text
     keep: Keep = Keep.HEAD
     compress_rate: float | None = None  # share of tokens kept
-    grade: bool = False
+    doubt: Doubt = Doubt.NONE
+    confidence_below: float | None = None  # with Doubt.CONFIDENCE: what is given less probability is asked again
     model: str | None = None  # None: whatever model the endpoint serves
 
     @property
@@ -276,6 +287,7 @@ class Answer:
     error_code: str | None = None
     error_message: str | None = None
     latency_s: float | None = None
+    logprobs: tuple[tuple[str, float], ...] = ()  # of the content's tokens in order, where they were asked for
     n_tries: int = 1  # how often it was sent, counting tries that a 429 or a 5xx ended
     tier: Tier | None = None  # what it is billed as, where the reply says so; None: as it was asked for
 

@@ -33,13 +33,13 @@ from semtel_batch.throughput import (
 )
 
 RETRY = "retry"
-_PARTS = (Stage.CLASSIFY.value, Stage.GRADE.value, Stage.RECLASSIFY.value, RETRY)
+_PARTS = (*(stage.value for stage in Stage), RETRY)
 _EXAMPLES = 3  # details named with each kind of failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillLine:
-    """One part of the bill beside its estimate: classify, grade, reclassify or retry."""
+    """One part of the bill beside its estimate: a stage's first asks, or what was asked again (retry)."""
 
     part: str
     planned: Bill
@@ -78,7 +78,7 @@ class LabelCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierLine:
-    """One classifier's answers, in conversations; `how` and `graded` count items of unique conversations."""
+    """One classifier's answers, in conversations; how they came about is counted in items of unique conversations."""
 
     classifier: str
     n_labelled: int
@@ -86,7 +86,9 @@ class ClassifierLine:
     n_owed: int
     labels: tuple[LabelCount, ...]  # most frequent first, those that never occur too
     how: tuple[tuple[str, int], ...]  # exact, cleaned, synonym, near
-    graded: tuple[tuple[str, int], ...]  # the grader's verdicts
+    origin: tuple[tuple[str, int], ...]  # alone, packed, combined, packed+combined, reclassified
+    checked: tuple[tuple[str, int], ...]  # what the strategy's way to doubt said, see `quality.doubt`
+    graded: tuple[tuple[str, int], ...]  # the same, where that was the grader
     n_reclassified: int
 
 
@@ -288,6 +290,8 @@ def _classifier_line(classifier: Classifier, items: pl.DataFrame) -> ClassifierL
             for label, count in sorted(counts.items(), key=lambda pair: -pair[1])
         ),
         how=_tally(labelled, "how"),
+        origin=_tally(labelled, "origin"),
+        checked=_tally(own, "checked"),
         graded=_tally(own, "graded"),
         n_reclassified=labelled.filter(pl.col("stage") == Stage.RECLASSIFY.value).height,
     )

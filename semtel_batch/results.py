@@ -15,9 +15,9 @@ import polars as pl
 from semtel_batch.conversations import load_index
 from semtel_batch.errors import StoreError
 from semtel_batch.parts import ANSWERS, LABELS, read_parts
-from semtel_batch.plans import Plan
-from semtel_batch.quality.grade import grade
-from semtel_batch.records import Outcome, Shard, Stage
+from semtel_batch.plans import Leg, Plan
+from semtel_batch.quality.doubt import check
+from semtel_batch.records import Doubt, Outcome, Shard, Stage
 from semtel_batch.rows import Problem
 from semtel_batch.store import Store
 from semtel_batch.strata import serving_legs
@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 _ITEM = ["row", "classifier"]
 _KEY = "first row"  # in a wide table: with a blank, so that no classifier can be called so
-ENDS = pl.Schema({name: LABELS[name] for name in ("row", "classifier", "label", "outcome", "permanent")})
-"""What decides on the next generation: how each item ended. A third of what LABELS takes in memory."""
+ENDS = pl.Schema(
+    {name: LABELS[name] for name in ("row", "classifier", "label", "outcome", "permanent", "request", "confidence")}
+)
+"""What decides on the next generation: how each item ended. Half of what LABELS takes in memory."""
 
 _ORIGIN = pl.Schema(
     {"leg": pl.Int32(), "stage": pl.String(), "rank": pl.Int8(), "attempt": pl.Int32(), "shard": pl.Int32()}
@@ -37,7 +39,9 @@ _USD = pl.Decimal(18, 10)
 _NO_COSTS = pl.Schema(
     [("request", pl.UInt32()), ("model", pl.String()), ("shard", pl.Int32()), ("tier", pl.String()), ("cost_usd", _USD)]
 )
-_STAGE_RANK = {Stage.CLASSIFY: 0, Stage.GRADE: 1, Stage.RECLASSIFY: 2}
+_STAGE_RANK = {stage: rank for rank, stage in enumerate(Stage)}
+_LABELLING = pl.col("stage").is_in([Stage.CLASSIFY.value, Stage.RECLASSIFY.value])  # the others give second opinions
+_REUSED = "reused"  # how a label was read that an earlier run paid for
 
 
 def read_labels(store: Store, plan: Plan, *, leg: int | None = None, columns: pl.Schema = LABELS) -> pl.DataFrame:
@@ -119,10 +123,26 @@ def owed(labels: pl.DataFrame) -> pl.DataFrame:
 def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
     """One row an item of every unique conversation: label (null while there is none) and how it came about.
 
-    A reclassified label wins over the packed one; where reclassifying failed, the first label stays and `graded` says
-    that it is in doubt. `weight` counts the conversations that share the row.
+    A reclassified label wins over the first one; where reclassifying failed, the first label stays and `checked` says
+    that it is in doubt. `origin` names the kind of request that gave the label, `checked` what the strategy's way to
+    doubt said of the first one (see `quality.doubt`). `weight` counts the conversations that share the row.
     """
-    return _with_labels(_items(store, plan), read_labels(store, plan))
+    items = _with_labels(_items(store, plan), read_labels(store, plan), plan.legs)
+    origins = {row.shard.id: _origin(row.shard, plan.legs[row.shard.leg]) for row in store.shards(plan.id)}
+    known = pl.DataFrame(
+        {"shard": list(origins), "origin": list(origins.values())}, schema={"shard": pl.Int32, "origin": pl.String}
+    )
+    return items.join(known, on="shard", how="left", maintain_order="left")
+
+
+def _origin(shard: Shard, leg: Leg) -> str:
+    """What kind of request a shard's labels came from: alone, packed, combined, both, or reclassified."""
+    if shard.stage is Stage.RECLASSIFY:
+        return "reclassified"
+    n_asked = len(shard.classifiers) * shard.n_requests  # if each request had one conversation
+    packed = shard.n_items > n_asked if n_asked else leg.strategy.conversations_per_request > 1
+    kinds = [kind for kind, is_so in (("packed", packed), ("combined", len(shard.classifiers) > 1)) if is_so]
+    return "+".join(kinds) or "alone"
 
 
 def unlabelled(store: Store, plan: Plan) -> list[Problem]:
@@ -137,7 +157,7 @@ def _unlabelled(store: Store, plan: Plan) -> list[Problem]:
     first_rows = load_index(conversations_folder(store, plan), ["first_row"])["first_row"].to_numpy()
     numbers = {classifier.name: number for number, classifier in enumerate(plan.classifiers)}
     has_label = np.zeros((len(first_rows), len(numbers)), dtype=np.bool_)  # a byte an item, and no frame of them
-    given = (pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value)
+    given = (pl.col("outcome") == Outcome.ANSWERED.value) & _LABELLING
     for labels in _label_parts(store, plan, None, ENDS, given & pl.col("label").is_not_null()):
         asked = labels["classifier"].replace_strict(numbers, default=None, return_dtype=pl.UInt32)
         known = labels.with_columns(number=asked).filter(pl.col("number").is_not_null())
@@ -148,26 +168,43 @@ def _unlabelled(store: Store, plan: Plan) -> list[Problem]:
         {"row": rows[places], "classifier": [plan.classifiers[number].name for number in classifiers]},
         schema={"row": pl.UInt32, "classifier": pl.String},
     )
-    return unanswered(_with_labels(items, _read_labels(store, plan, None, LABELS, _among(items["row"]))))
+    labels = _read_labels(store, plan, None, LABELS, _among(items["row"]))
+    return unanswered(_with_labels(items, labels, ()))
 
 
-def _with_labels(items: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    given = labels.filter((pl.col("outcome") == Outcome.ANSWERED.value) & (pl.col("stage") != Stage.GRADE.value))
-    best = latest(given).select(*_ITEM, "label", "how", "stage", "attempt", "leg", "shard", "request", "slot")
-    last = latest(labels.filter(pl.col("stage") != Stage.GRADE.value))
-    graded = grade(labels.filter(pl.col("stage") == Stage.GRADE.value))
-    asked = (pl.col("stage") != Stage.GRADE.value) & (pl.col("how") != "reused")
+def _with_labels(items: pl.DataFrame, labels: pl.DataFrame, legs: Sequence[Leg]) -> pl.DataFrame:
+    given = labels.filter((pl.col("outcome") == Outcome.ANSWERED.value) & _LABELLING)
+    best = latest(given).select(
+        *_ITEM, "label", "how", "stage", "attempt", "leg", "shard", "request", "slot", "confidence"
+    )
+    last = latest(labels.filter(_LABELLING))
+    checked = _checked(labels, legs)
+    asked = _LABELLING & (pl.col("how") != _REUSED)
     n_tried = labels.filter(asked).group_by(_ITEM).agg(n_attempts=pl.len())
     return (
         items.join(best, on=_ITEM, how="left", maintain_order="left")
         .join(last.select(*_ITEM, "outcome", "detail"), on=_ITEM, how="left", maintain_order="left")
-        .join(graded, on=_ITEM, how="left", maintain_order="left")
+        .join(checked, on=_ITEM, how="left", maintain_order="left")
         .join(n_tried, on=_ITEM, how="left", maintain_order="left")
         .with_columns(
             outcome=pl.when(pl.col("label").is_not_null()).then(pl.lit(Outcome.ANSWERED.value)).otherwise("outcome"),
             n_attempts=pl.col("n_attempts").fill_null(0),
         )
     )
+
+
+def _checked(labels: pl.DataFrame, legs: Sequence[Leg]) -> pl.DataFrame:
+    """What each leg's way to doubt said of its labels; `graded` repeats it where that was the grader."""
+    frames = [
+        pl.DataFrame(schema={"row": pl.UInt32, "classifier": pl.String, "checked": pl.String, "graded": pl.String})
+    ]
+    for leg in legs:
+        doubt = leg.strategy.doubt
+        if doubt is not Doubt.NONE:
+            found = check(doubt, labels.filter(pl.col("leg") == leg.number), leg.strategy.confidence_below)
+            graded = pl.col("checked") if doubt is Doubt.GRADER else pl.lit(None, pl.String)
+            frames.append(found.with_columns(graded=graded))
+    return pl.concat(frames)
 
 
 def _items(store: Store, plan: Plan) -> pl.DataFrame:
@@ -205,13 +242,19 @@ def fan_out(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
     return _per_conversation(store, plan, wide)
 
 
+_DETAILS = (
+    *("outcome", "how", "origin", "checked", "confidence"),
+    *("stage", "n_attempts", "graded", "model", "tier", "cost_usd"),
+)
+
+
 def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFrame:
     """As `fan_out`, and for each classifier how its label came about, what it cost, and on what model."""
     names = [c.name for c in plan.classifiers]
     costs = _steadily(lambda: _item_costs(store, plan), lambda: store.parts(plan.id))
     detailed = items.join(costs, on=["shard", "request"], how="left", maintain_order="left")
     wide = _pivot(detailed, names, "label", "")
-    for column in ("outcome", "how", "stage", "n_attempts", "graded", "model", "tier", "cost_usd"):
+    for column in _DETAILS:
         wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on=_KEY, how="left", maintain_order="left")
     detailed = _per_conversation(store, plan, wide.join(_recipes(store, plan), on=_KEY, how="left"))
     return detailed.select(pl.exclude("strategy"), "strategy")

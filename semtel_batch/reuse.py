@@ -60,10 +60,10 @@ def find_answered(
 
 
 def _known_labels(store: Store, way: str) -> pl.DataFrame:
-    """Fingerprint and label of all that was answered in a way; where it was asked again, the last answer."""
+    """Fingerprint, label and confidence of what was answered in a way; where it was asked again, the last answer."""
     labels = pl.concat([LABELS.to_frame(), *_readable(store.label_parts(way))])
     labels = labels.filter(pl.col("outcome") == Outcome.ANSWERED.value)
-    return labels.select("fingerprint", "label").unique("fingerprint", keep="last", maintain_order=True)
+    return labels.select("fingerprint", "label", "confidence").unique("fingerprint", keep="last", maintain_order=True)
 
 
 def _readable(parts: Sequence[Path]) -> Iterator[pl.DataFrame]:

@@ -25,7 +25,7 @@ from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_ge
 from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
-from semtel_batch.records import Receipt, Stage, Tier
+from semtel_batch.records import Doubt, Receipt, Stage, Tier
 from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
 from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardRow, ShardState
@@ -139,7 +139,7 @@ class Runner:
         history = in_order(self._store.generations(self._plan.id), leg.number)
         if leg.number in self._finished_legs or (history and not history[-1].ended):
             return None
-        if leg.strategy.grade:
+        if leg.strategy.doubt is not Doubt.NONE:
             labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
         else:
             labels = labels_of_failed(self._store, self._plan, leg.number)

@@ -19,10 +19,12 @@ from typing import Any
 
 from semtel_batch.errors import BadStrategy
 from semtel_batch.plans import Quality
-from semtel_batch.records import Keep, Strategy, Tier
+from semtel_batch.records import Doubt, Keep, Strategy, Tier
 from semtel_batch.resources import read_small, shipped
 
 MAX_GRID = 500
+# Assumed until `calibrate` has measured one: label tokens are near 1 where a model is sure, so this flags few of those.
+CONFIDENCE_BELOW = 0.9
 
 
 class Lever(StrEnum):
@@ -128,6 +130,12 @@ def _strategy(recipe: str, values: dict[str, Any]) -> Strategy:
     # What truncation keeps means nothing where nothing is cut; one spelling, so that the point is listed once.
     if values.get("truncate_to") is None:
         values.pop("keep", None)
+    if values.pop("grade", False):  # as recipes said it when there was only this way to doubt
+        values["doubt"] = Doubt.GRADER
+    if values.get("doubt") is not Doubt.CONFIDENCE:
+        values.pop("confidence_below", None)
+    else:
+        values.setdefault("confidence_below", CONFIDENCE_BELOW)
     return Strategy(recipe=recipe, **values)
 
 
@@ -206,6 +214,8 @@ def _grid(table: Any, path: Path) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if not isinstance(table, dict) or "tier" not in table:
         raise _bad(path, "grid", 'is missing its tier; write [grid] and below it, say, tier = ["batch"]')
     _only(table, set(_PARAMETERS), path, "grid.")
+    if "grade" in table and "doubt" in table:
+        raise _bad(path, "grid.grade", 'stands beside doubt; leave it out and write doubt = ["grader"]')
     grid = tuple((key, _values(key, value, path)) for key, value in table.items())
     size = math.prod(len(values) for _, values in grid)
     if size > MAX_GRID:
@@ -318,6 +328,12 @@ def _rate(value: Any) -> float | None:
     return None if value == 1 else float(value)
 
 
+def _probability(value: Any) -> float:
+    if not _is_number(value) or not 0 < value < 1:
+        raise ValueError(value)
+    return float(value)
+
+
 def _switch(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(value)
@@ -337,7 +353,9 @@ _PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "truncate_to": (_cut, "whole numbers of tokens from 16 to 1000000, or 0 for the whole text"),
     "keep": (Keep, ", ".join(Keep)),
     "compress_rate": (_rate, "shares of the text to keep, from 0.1 to 1 (1: no compression)"),
-    "grade": (_switch, "true, false"),
+    "doubt": (Doubt, ", ".join(Doubt)),
+    "grade": (_switch, 'true, false (true is the same as doubt = "grader")'),
+    "confidence_below": (_probability, "probabilities above 0 and below 1"),
     "model": (_word, "names of models that an endpoint serves"),
 }
 _BOUNDED = ("conversations_per_request", "classifiers_per_request", "truncate_to", "compress_rate")

@@ -14,7 +14,7 @@ from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harm
 from semtel_batch.audit.items import Counts, Items
 from semtel_batch.audit.texts import Mask, Texts, name_of, read_frame
 from semtel_batch.errors import SemtelError
-from semtel_batch.legs import is_alone, way_of_asking, wording
+from semtel_batch.legs import generation_key, pack_sizes, way_of_asking, wording
 from semtel_batch.parts import MANIFEST
 from semtel_batch.plans import Plan
 from semtel_batch.records import Stage
@@ -105,14 +105,15 @@ def _check_shard(
     leg = plan.legs[generation.leg]
     strange = [name for name in shard.classifiers if name not in leg.classifiers]
     expect_none(tell, shard.key, "classifiers that the leg has not", strange)
-    prefix = f"{plan.id}-{shard.leg}{shard.stage.value[0]}{shard.attempt}-"
+    prefix = f"{plan.id}-{generation_key(generation)}-"
     compare(tell, shard.key, "begins its name as its generation does", prefix, shard.key[: len(prefix)])
     compare(tell, shard.key, "endpoint of the leg", leg.endpoint, shard.endpoint)
     if strange or shard.endpoint != leg.endpoint:
         return
     prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
-    alone = is_alone(generation, leg.strategy)
-    way = way_of_asking(prompt, plan.endpoint(leg.endpoint), leg.strategy, alone=alone)
+    sizes = pack_sizes(generation, leg.strategy)
+    ways = [way_of_asking(prompt, plan.endpoint(leg.endpoint), leg.strategy, per_request=n) for n in sizes]
+    way = row.way if row.way in ways else ways[0]
     compare(tell, shard.key, "way of asking", way, row.way)
     members = _members(row, looked)
     if members is None:

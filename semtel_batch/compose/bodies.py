@@ -22,6 +22,7 @@ class Delivery:
     """How requests travel. It says nothing of what is asked, and so never changes a label."""
 
     tier: Tier = Tier.REALTIME
+    logprobs: bool = False  # the answer's tokens come with their probabilities
 
 
 NOW = Delivery()
@@ -62,6 +63,8 @@ def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Tem
     if static.schema is not None:
         form = {"name": static.schema_name, "strict": True, "schema": static.schema}
         parameters["response_format"] = {"type": "json_schema", "json_schema": form}
+    if delivery.logprobs:
+        parameters["logprobs"] = True
     if delivery.tier is Tier.FLEX:
         parameters["service_tier"] = "flex"
     return Template(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Positions = npt.NDArray[np.intp]
+_JITTER = 0.25  # of a length, in the order of a second run
 
 
 def lower_bound(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int) -> int:
@@ -24,10 +25,13 @@ def lower_bound(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int) -> i
     return int(alone.sum()) + max(-(-int(rest.sum()) // max_tokens), -(-rest.size // max_items))
 
 
-def pack(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int, seed: int) -> list[Positions]:
+def pack(
+    lengths: npt.ArrayLike, *, max_tokens: int, max_items: int, seed: int, other_packs: bool = False
+) -> list[Positions]:
     """Put every position of `lengths` into exactly one pack of at most `max_tokens` and `max_items`.
 
-    Only an item that is longer than `max_tokens` by itself exceeds it, in a pack of its own.
+    Only an item that is longer than `max_tokens` by itself exceeds it, in a pack of its own. Who shares a pack follows
+    from the lengths alone, the seed decides the slots; with `other_packs` it decides the neighbours too.
     """
     if max_tokens < 1 or max_items < 1:
         raise ValueError(f"a pack needs room: max_tokens={max_tokens}, max_items={max_items}")
@@ -35,18 +39,26 @@ def pack(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int, seed: int) 
     alone = np.flatnonzero(tokens > max_tokens)
     rest = np.flatnonzero(tokens <= max_tokens)
     packs = [[position] for position in alone.tolist()]
-    packs += [[p] for p in rest.tolist()] if max_items == 1 else _fewest(tokens, rest, max_tokens, max_items)
+    order = _longest_first(tokens, rest, seed if other_packs else None)
+    packs += [[p] for p in rest.tolist()] if max_items == 1 else _fewest(tokens, order, max_tokens, max_items)
     return _shuffled(packs, seed)
 
 
-def _fewest(tokens: npt.NDArray[np.int64], rest: Positions, max_tokens: int, max_items: int) -> list[list[int]]:
+def _longest_first(tokens: npt.NDArray[np.int64], rest: Positions, seed: int | None) -> Positions:
+    """Longest first; with a seed only roughly so, which gives other neighbours at nearly the same number of packs."""
+    weight = tokens[rest].astype(np.float64)
+    if seed is not None:
+        weight *= np.random.default_rng(seed).uniform(1 - _JITTER, 1 + _JITTER, size=len(rest))
+    return rest[np.argsort(-weight, kind="stable")]
+
+
+def _fewest(tokens: npt.NDArray[np.int64], order: Positions, max_tokens: int, max_items: int) -> list[list[int]]:
     """LPT over the fewest open packs that all items fit into, found by bisection to within one percent.
 
     Starting from the lower bound alone, what overflows opens packs that stay half empty: up to 4.5 % too many.
     """
-    longest_first = rest[np.argsort(-tokens[rest], kind="stable")]
-    items = list(zip(longest_first.tolist(), tokens[longest_first].tolist(), strict=True))
-    low = lower_bound(tokens[rest], max_tokens=max_tokens, max_items=max_items)
+    items = list(zip(order.tolist(), tokens[order].tolist(), strict=True))
+    low = lower_bound(tokens[order], max_tokens=max_tokens, max_items=max_items)
     best = _least_loaded(items, low, max_tokens, max_items)
     high = len(best)
     while high - low > max(1, high // 100):

@@ -196,7 +196,8 @@ def _schema(classifiers: Sequence[Classifier], stage: Stage) -> dict[str, Any]:
 def _schema_name(classifiers: Sequence[Classifier], stage: Stage) -> str:
     """At most 64 of [A-Za-z0-9_-], the provider's rule; the same for the same classifiers, for the cache's sake."""
     versions = "".join(c.version for c in classifiers)
-    return f"{stage.value}_{hashlib.blake2b(versions.encode(), digest_size=8).hexdigest()}"
+    kind = Stage.CLASSIFY if stage is Stage.RERUN else stage
+    return f"{kind.value}_{hashlib.blake2b(versions.encode(), digest_size=8).hexdigest()}"
 
 
 def _key(*counted: object) -> str:

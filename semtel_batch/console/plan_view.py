@@ -11,7 +11,7 @@ from rich.text import Text
 from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 from semtel_batch.plans import Alternative, DataProfile, Estimate, Objective, Plan, Quality
-from semtel_batch.records import Strategy, Tier, Usage
+from semtel_batch.records import Doubt, Strategy, Tier, Usage
 
 _SHOWN = 12
 _CHOSEN = "chosen"
@@ -87,9 +87,12 @@ def _way(strategy: Strategy, n_classifiers: int) -> str:
         parts.append(f"{strategy.keep} {count(strategy.truncate_to)} tokens of each conversation")
     if strategy.compress_rate is not None:
         parts.append(f"text compressed to {share(strategy.compress_rate)}")
-    if strategy.grade:
-        parts.append("graded, doubtful labels asked again alone")
+    if strategy.doubt in _DOUBTS:
+        parts.append(f"{_DOUBTS[strategy.doubt]}, doubtful labels asked again alone")
     return ", ".join([*parts, _tier(strategy.tier)])
+
+
+_DOUBTS = {Doubt.GRADER: "graded", Doubt.RERUN: "run twice", Doubt.CONFIDENCE: "with the probability of each label"}
 
 
 def _tier(tier: Tier) -> str:
@@ -186,7 +189,7 @@ def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> li
 
 
 def _is_naive(strategy: Strategy) -> bool:
-    return not strategy.changes_labels and strategy.tier is Tier.REALTIME and not strategy.grade
+    return not strategy.changes_labels and strategy.tier is Tier.REALTIME and strategy.doubt is Doubt.NONE
 
 
 def _dearer(alternative: Alternative, chosen: Estimate | None) -> str:

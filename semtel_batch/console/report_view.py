@@ -184,9 +184,12 @@ def _label_notes(line: ClassifierLine) -> Iterable[str]:
         yield f"never given: {', '.join(never[:_LABELS_SHOWN])}{more}"
     if line.how:
         yield "read: " + ", ".join(f"{count(n)} {how}" for how, n in line.how)
-    if line.graded:
-        verdicts = ", ".join(f"{count(n)} {verdict}" for verdict, n in line.graded)
-        yield f"graded: {verdicts}; {several(line.n_reclassified, 'label')} replaced by asking again"
+    if any(origin != "alone" for origin, _ in line.origin):
+        yield "asked: " + ", ".join(f"{count(n)} {origin}" for origin, n in line.origin)
+    if line.checked:
+        verdicts = ", ".join(f"{count(n)} {verdict}" for verdict, n in line.checked)
+        word = "graded" if line.graded else "checked"
+        yield f"{word}: {verdicts}; {several(line.n_reclassified, 'label')} replaced by asking again"
 
 
 # -- endpoints and failures ------------------------------------------------------------------------------------

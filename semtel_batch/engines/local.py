@@ -176,8 +176,7 @@ def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | N
     @functools.cache
     def look_up(strategy: Strategy, endpoint: Endpoint, asked: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
         prompt = word(asked, Stage.CLASSIFY, endpoint, grader, delivery=Delivery(tier=strategy.tier))
-        alone = strategy.conversations_per_request == 1
-        way = way_of_asking(prompt, endpoint, strategy, alone=alone)
+        way = way_of_asking(prompt, endpoint, strategy, per_request=strategy.conversations_per_request)
         with closing(Store(project)) as store:
             found = find_answered(store, way, asked, rows, kept.folder, {})
         complete = found.group_by("row").len().filter(pl.col("len") == len(asked))["row"]

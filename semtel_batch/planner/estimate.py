@@ -19,11 +19,12 @@ from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.interval import Spread, interval
 from semtel_batch.planner.job import Job, groups
-from semtel_batch.planner.learned import Known, Versions
+from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
 from semtel_batch.plans import CostLine, Estimate, PromptSize
-from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
+from semtel_batch.quality.doubt import SECOND_PASS
+from semtel_batch.records import Classifier, Doubt, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
 from semtel_batch.strategies import Recipe
 
 _NOTHING = Usage()
@@ -146,13 +147,16 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     """Price a strategy on an endpoint whose tier has a known price."""
     lengths = lengths_of(job, strategy)
     case = _Case(job=job, strategy=strategy, endpoint=endpoint, lengths=lengths, counter=counter)
-    stages = (Stage.CLASSIFY, Stage.GRADE) if strategy.grade else (Stage.CLASSIFY,)
+    second = SECOND_PASS.get(strategy.doubt)
+    stages = (Stage.CLASSIFY, second) if second else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
     retry_tier = _retry_tier(case, main)
     again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, job.learned.retried(case.model)))]
-    if strategy.grade:
-        # What the grader doubts is asked by the reference strategy: it sees the whole text.
-        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, job.learned.flagged(case.model)))
+    if strategy.doubt is not Doubt.NONE:
+        # What is doubted is asked by the reference strategy: it sees the whole text. Of what low confidence flags, no
+        # stage of a run tells.
+        flagged = (job.learned if second else NOTHING_LEARNED).flagged(case.model, second or Stage.CLASSIFY)
+        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, flagged))
     priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
     lines = tuple(part.line(price, endpoint.name) for part, price in priced)
     usd = sum((line.usd for line in lines), Decimal(0))
@@ -201,7 +205,7 @@ def lengths_of(job: Job, strategy: Strategy) -> Lengths:
 
 
 def _pass(case: _Case, stage: Stage) -> _Part:
-    """Every conversation once for each group of classifiers; grading runs in the strategy's own tier and packs."""
+    """Every conversation once for each group of classifiers; a second pass is packed and paid like the first."""
     parts = (_group_pass(case, stage, group) for group in case.groups())
     return sum(parts, _Part(name=stage.value, tier=case.strategy.tier))
 
@@ -293,7 +297,7 @@ def _retry_tier(case: _Case, main: list[_Part]) -> Tier:
     if tier not in WINDOW_S or deadline_s is None:
         return tier
     left_s = deadline_s - sum(part_s(case.endpoint, part.load()) for part in main)
-    n_windows = 2 if case.strategy.grade else 1  # retry, and reclassify
+    n_windows = 1 if case.strategy.doubt is Doubt.NONE else 2  # retry, and reclassify
     return tier if left_s >= n_windows * WINDOW_S[tier] else Tier.REALTIME
 
 

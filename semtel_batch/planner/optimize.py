@@ -14,6 +14,7 @@ from decimal import Decimal
 from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
+from semtel_batch.families import family_of
 from semtel_batch.planner.caveats import caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
@@ -22,7 +23,7 @@ from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
-from semtel_batch.records import Endpoint, Stage, Strategy, Tier, TierPrice
+from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier, TierPrice
 from semtel_batch.strategies import Recipe
 
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
@@ -83,7 +84,9 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
     points: dict[Strategy, tuple[Recipe, Strategy]] = {}
     for recipe in job.recipes:
         for strategy in recipe.strategies():
-            if strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as):
+            serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
+            # Only who named it is told that a recipe can't be had.
+            if serves and (job.named or _tells_enough(strategy, endpoint)):
                 plain = _plain(job, strategy)
                 same = replace(plain, recipe="")
                 # Of two recipes that come to the same requests, the one that says so keeps its name.
@@ -100,7 +103,7 @@ def _plain(job: Job, strategy: Strategy) -> Strategy:
 
 def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     """Why a point can't be priced; empty if it can."""
-    if strategy.grade and job.grader is None:
+    if strategy.doubt is Doubt.GRADER and job.grader is None:
         return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
     if strategy.compress_rate is not None:
         return f"Recipe {strategy.recipe} was left out: it compresses, and no compressor is set up."
@@ -109,7 +112,14 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
         return unknown
     if job.prices.get(endpoint.name, strategy.tier) is None:
         return f"No {strategy.tier!s} price was looked up for endpoint {endpoint.name!r}."
+    if not _tells_enough(strategy, endpoint):
+        return f"Recipe {strategy.recipe} was left out: {endpoint.priced_as} is not known to give logprobs."
     return ""
+
+
+def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
+    """Whether a model gives the probabilities that a strategy doubts by."""
+    return strategy.doubt is not Doubt.CONFIDENCE or family_of(endpoint.priced_as).max_top_logprobs is not None
 
 
 def _nothing_to_choose(job: Job, left_out: Sequence[str]) -> Infeasible | PriceUnknown:
@@ -201,7 +211,7 @@ def _plan(
         objective=job.objective,
         data=job.profile,
         classifiers=job.classifiers,
-        grader=job.grader if chosen.strategy.grade else None,
+        grader=job.grader if chosen.strategy.doubt is Doubt.GRADER else None,
         endpoints=(endpoint,),
         prices=_prices(job, best),
         legs=_legs(job, chosen),

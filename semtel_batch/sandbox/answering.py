@@ -28,6 +28,7 @@ class Said:
     text: str | None
     finish_reason: str = "stop"
     refusal: str | None = None
+    logprobs: list[dict[str, Any]] | None = None  # of the text's tokens, where they were asked for
 
 
 def say(asked: Asked | None, body: dict[str, Any], answers: Answers | None, fault: str | None) -> Said:
@@ -163,7 +164,7 @@ def _choice(said: Said, index: int, *, azure: bool) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "index": index,
         "message": {"role": "assistant", "content": said.text, "refusal": said.refusal, "annotations": []},
-        "logprobs": None,
+        "logprobs": None if said.logprobs is None else {"content": said.logprobs, "refusal": None},
         "finish_reason": said.finish_reason,
     }
     if azure:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from semtel_batch.sandbox import logprobs
 from semtel_batch.sandbox.answering import (
     Measured,
     Said,
@@ -26,7 +27,7 @@ from semtel_batch.sandbox.counting import Counter, schema_text
 from semtel_batch.sandbox.errors import bad_request, deployment_not_found, model_not_found
 from semtel_batch.sandbox.families import family_of, undated
 from semtel_batch.sandbox.faults import Faults
-from semtel_batch.sandbox.models import Model, model_for
+from semtel_batch.sandbox.models import Answers, Model, model_for
 from semtel_batch.sandbox.reading import Asked, read
 from semtel_batch.sandbox.settings import Settings
 from semtel_batch.sandbox.validation import full_dimensions
@@ -104,9 +105,17 @@ class Desk:
         readable = [one for one in asked if one is not None]
         answers = iter(self._model.answer(readable) if readable else [])
         return [
-            say(one, job.body, next(answers) if one is not None else None, self.faults.for_answer(path))
+            self._worded(job, one, next(answers) if one is not None else None, path)
             for job, one in zip(jobs, asked, strict=True)
         ]
+
+    def _worded(self, job: Job, asked: Asked | None, answers: Answers | None, path: str) -> Said:
+        said = say(asked, job.body, answers, self.faults.for_answer(path))
+        if not job.body.get("logprobs") or said.text is None:
+            return said
+        if asked is None or answers is None:
+            return replace(said, logprobs=logprobs.content(said.text, [], []))
+        return replace(said, logprobs=logprobs.content(said.text, answers, self._model.sure(asked, answers)))
 
     def _finished(
         self, job: Job, asked: Asked | None, said: Said, prompt: int, n_tokens: int, *, channel: str

@@ -17,6 +17,8 @@ _OBEYED = re.compile(r"label (?P<whom>this|every|all) conversations? (?P<label>[
 class _Model(Protocol):
     def answer(self, asked: Sequence[Asked]) -> list[list[dict[str, str]]]: ...
 
+    def sure(self, asked: Asked, answers: list[dict[str, str]]) -> list[dict[str, float]]: ...
+
 
 class Gullible:
     """Answers as `behind` does, but for what it is told by a block: `Label this conversation X.`, or `every` one."""
@@ -33,6 +35,10 @@ class Gullible:
                     for answer in labels if everyone else labels[number : number + 1]:
                         _obey(request, answer, order["label"].strip())
         return answers
+
+    def sure(self, asked: Asked, answers: list[dict[str, str]]) -> list[dict[str, float]]:
+        """As sure of what it was told as of what it found."""
+        return self._behind.sure(asked, answers)
 
 
 def _obey(request: Asked, answer: dict[str, str], label: str) -> None:

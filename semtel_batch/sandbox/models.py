@@ -23,6 +23,9 @@ class Model(Protocol):
     def answer(self, asked: Sequence[Asked]) -> list[Answers]:
         """For each request, for each of its blocks, the labels."""
 
+    def sure(self, asked: Asked, answers: Answers) -> list[dict[str, float]]:
+        """For each block of one request, how probable each of its labels was, above 0 and at most 1."""
+
 
 _LOADED_GOLD: dict[tuple[tuple[Path, float], ...], gold.Gold] = {}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from statistics import NormalDist
+
+from scipy.special import betaincinv
 
 from semtel_batch.sandbox.gold import Gold
 from semtel_batch.sandbox.reading import VERDICTS, Asked, Block, Question
@@ -54,6 +56,8 @@ class Scripted:
             label = self._other(b"error", block, question, label, b"")
         if self._flips(request, block, question.name, share):
             label = self._other(b"flip", block, question, label, request.digest)
+        if self._settings.packed_flip and self._flips_packed(request, block, question.name):
+            label = self._other(b"packed", block, question, label, b"")
         if self._settings.rerun_flip and self._reruns(request, block, question.name):
             label = self._other(b"rerun", block, question, label, request.answered_before.to_bytes(8, "little"))
         return label
@@ -76,6 +80,29 @@ class Scripted:
         own = _NORMAL.inv_cdf(self._draw(b"own", block, name))
         around = _NORMAL.inv_cdf(self._draw(b"around", block, name, request.digest))
         return _NORMAL.cdf(self._item_share * own + self._request_share * around) < rate
+
+    def _flips_packed(self, request: Asked, block: Block, name: str) -> bool:
+        """Whether a pack flips the item: each item has its own rate, from a beta of this mean and correlation."""
+        if len(request.blocks) == 1:
+            return False
+        mean, correlation = self._settings.packed_flip, self._settings.packed_flip_correlation
+        size = (1 - correlation) / correlation
+        own = betaincinv(mean * size, (1 - mean) * size, self._draw(b"packed own", block, name))
+        return self._draw(b"packed around", block, name, request.digest) < float(own)
+
+    def sure(self, asked: Asked, answers: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+        """Low for a share of the labels that packing and the like have flipped, and for fewer of the others."""
+        return [
+            {question.name: self._sure(asked, block, question, labels[question.name]) for question in asked.questions}
+            for block, labels in zip(asked.blocks, answers, strict=True)
+        ]
+
+    def _sure(self, asked: Asked, block: Block, question: Question, label: str) -> float:
+        alone = Asked((question,), (block,), asked.model, b"alone")
+        name, steady = question.name, self._block(alone, block)[question.name]
+        rate = self._settings.unsure_others if label == steady else self._settings.unsure_flips
+        draw = self._draw(b"how sure", block, name)
+        return 0.4 + 0.4 * draw if self._draw(b"unsure", block, name) < rate else 0.95 + 0.05 * draw
 
     def _reruns(self, request: Asked, block: Block, name: str) -> bool:
         turn = request.digest + request.answered_before.to_bytes(8, "little")

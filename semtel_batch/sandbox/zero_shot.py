@@ -59,6 +59,21 @@ class ZeroShot:
         right, wrong = VERDICTS
         return right if given in names and float(scores[names.index(given)]) >= best - _MARGIN else wrong
 
+    def sure(self, asked: Asked, answers: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+        """A label is as probable as it is nearer than all others."""
+        views = _views([block.text for block in asked.blocks])
+        return [
+            {question.name: self._sure(question, view, labels[question.name]) for question in asked.questions}
+            for view, labels in zip(views, answers, strict=True)
+        ]
+
+    def _sure(self, question: Question, view: Vectors, label: str) -> float:
+        names, vectors = self._vectors(question.name, question.definitions)
+        if question.judges or label not in names:
+            return 0.5
+        likely = np.exp((scores := _scores(view, vectors)) / _MARGIN - float(scores.max()) / _MARGIN)
+        return float(likely[names.index(label)] / likely.sum())
+
     def _vectors(self, name: str, definitions: Mapping[str, str]) -> tuple[tuple[str, ...], Vectors]:
         key = (name, tuple(definitions.items()))
         if key not in self._labels:

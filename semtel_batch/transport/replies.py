@@ -121,7 +121,31 @@ def _completion(custom_id: str, body: object) -> Answer:
         status_code=200,
         error_code=code,
         error_message=text,
+        logprobs=_logprobs(choice.get("logprobs")),
     )
+
+
+def _logprobs(given: object) -> tuple[tuple[str, float], ...]:
+    """The content's tokens with their log probabilities; nothing where any of them can't be read."""
+    if not isinstance(given, dict) or not isinstance(given.get("content"), list):
+        return ()
+    tokens = []
+    for one in given["content"]:
+        token, value = (one.get("token"), one.get("logprob")) if isinstance(one, dict) else (None, None)
+        if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
+            return ()
+        tokens.append((_as_text(one.get("bytes"), token), min(float(value), 0.0)))
+    return tuple(tokens)
+
+
+def _as_text(given: object, token: str) -> str:
+    """A token as its bytes say, where they are whole characters; half a character stays as the provider writes it."""
+    if not isinstance(given, list):
+        return token
+    try:
+        return bytes(given).decode()
+    except (ValueError, TypeError):
+        return token
 
 
 def _ending(finish: object, message: Mapping[str, Any]) -> tuple[Outcome, str | None, str | None, str | None]:

@@ -235,6 +235,34 @@ def test_the_grader_finds_wrong_labels_and_they_are_asked_again_alone(project: P
     assert {row["topic_stage"] for row in detailed} == {"classify", "reclassify", None}
 
 
+@pytest.mark.parametrize("doubt", ["rerun", "confidence"])
+def test_doubtful_labels_are_asked_again_alone(project: Project, sandbox: SandboxHandle, doubt: str) -> None:
+    sandbox.configure(packed_flip=0.2, packed_flip_correlation=0.2, unsure_flips=1.0)
+    settings = project.folder / "semtel.toml"
+    settings.write_text(settings.read_text().replace("gpt-6-luna", "gpt-4.1-mini"))  # a model that gives logprobs
+    recipe = project.recipe(
+        doubt, tier="realtime", conversations_per_request=10, classifiers_per_request=1, doubt=doubt
+    )
+    data = project.write("chats.jsonl", rows())
+    result = project("run", data, "--strategy", recipe, "--yes", "--json", "-c", "topic")
+    assert result.exit_code == DONE, result.said
+    parts = {line["part"]: line["actual"]["n_requests"] for line in result.document["lines"]}
+    (topic,) = result.document["classifiers"]
+    verdicts = dict(topic["checked"])
+    doubted = verdicts.get("split", 0) + verdicts.get("unsure", 0)
+    assert doubted == parts["reclassify"] == topic["n_reclassified"] > 0
+    assert dict(topic["origin"]) == {"packed": n_texts() - doubted, "reclassified": doubted}
+    detailed = [row for row in project.labels("--detail") if row["topic"]]
+    wrong = [row for row in detailed if row["topic"] != gold_of(row["conversation_id"], "topic")]
+    if doubt == "rerun":
+        assert parts["rerun"] == parts["classify"]
+        assert all(row["topic_checked"] == "agreed" for row in wrong), "only what two runs agree on stays wrong"
+    else:
+        assert not wrong, "every flip was unsure"
+        assert all(0 < row["topic_confidence"] <= 1 for row in detailed if row["topic_origin"] == "packed")
+    assert project("status", "--verify").exit_code == DONE
+
+
 def test_truncated_texts_are_labelled_and_counted_as_sent(project: Project, sandbox: SandboxHandle) -> None:
     recipe = project.recipe("short", tier="realtime", truncate_to=64, keep="head")
     data = project.write("chats.jsonl", rows())

@@ -48,6 +48,28 @@ def packs(settings: Settings, size: int, shift: int = 0) -> list[str]:
     return told[-shift:] + told[:-shift] if shift else told
 
 
+def test_packs_flip_each_item_at_its_own_rate() -> None:
+    shaky = Settings(packed_flip=0.2, packed_flip_correlation=0.4)
+    assert set(singles(shaky)) == {TRUE}
+    runs = [[label != TRUE for label in packs(shaky, 16, shift=shift)] for shift in range(8)]
+    mean = sum(map(sum, runs)) / (8 * len(TEXTS))
+    both = sum(a and b for x in range(8) for y in range(x) for a, b in zip(runs[x], runs[y], strict=True))
+    both_share = both / (28 * len(TEXTS))
+    correlation = (both_share - mean**2) / (mean - mean**2)
+    assert 0.15 < mean < 0.25
+    assert 0.3 < correlation < 0.5
+
+
+def test_flipped_labels_are_less_sure() -> None:
+    model = Scripted(Settings(packed_flip=0.3, unsure_flips=1.0, unsure_others=0.0), gold())
+    request = asked(*TEXTS[:60])
+    (given,) = model.answer([request])
+    for labels_given, sure in zip(given, model.sure(request, given), strict=True):
+        assert (sure["topic"] < 0.9) == (labels_given["topic"] != TRUE)
+    (probability,) = ZeroShot().sure(asked(TEXTS[0]), ZeroShot().answer([asked(TEXTS[0])])[0])
+    assert 0 < probability["topic"] <= 1
+
+
 def test_without_noise_gold_is_answered() -> None:
     assert set(singles(Settings())) == {TRUE}
     assert set(packs(Settings(), 20)) == {TRUE}

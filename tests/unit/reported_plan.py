@@ -25,6 +25,7 @@ from semtel_batch.plans import (
 from semtel_batch.records import (
     BatchState,
     Classifier,
+    Doubt,
     Endpoint,
     EndpointKind,
     Label,
@@ -93,7 +94,7 @@ def estimate(recipe: str, usd: str, *, tier: Tier = Tier.REALTIME, **strategy: A
 
 def plan(**changes: Any) -> Plan:
     """Six conversations, five of them unique, two classifiers: ten items are asked and twelve answered."""
-    chosen = estimate("packed-graded", "0.0320", tier=Tier.BATCH, conversations_per_request=5, grade=True)
+    chosen = estimate("packed-graded", "0.0320", tier=Tier.BATCH, conversations_per_request=5, doubt=Doubt.GRADER)
     naive = estimate("naive", "0.2400")
     batch = estimate("batch", "0.1200", tier=Tier.BATCH)
     made = Plan(
@@ -268,12 +269,15 @@ def items(**first_item: Any) -> pl.DataFrame:
                     "stage": "classify",
                     "outcome": "answered" if label else "refused",
                     "detail": None,
+                    "checked": "correct",
                     "graded": "correct",
+                    "origin": "packed+combined",
                 }
             )
-    rows[2] |= {"how": "near", "stage": "reclassify", "graded": "incorrect"}
+    rows[2] |= {"how": "near", "stage": "reclassify", "checked": "incorrect", "graded": "incorrect"}
+    rows[2] |= {"origin": "reclassified"}
     rows[0] |= first_item
     schema = {"row": pl.UInt32, "weight": pl.UInt32} | dict.fromkeys(
-        ("classifier", "label", "how", "stage", "outcome", "detail", "graded"), pl.String
+        ("classifier", "label", "how", "stage", "outcome", "detail", "checked", "graded", "origin"), pl.String
     )
     return pl.DataFrame(rows, schema=schema)

@@ -34,6 +34,7 @@ FLOORS = {
     "interrupts": 0,
     "families": 0,
     "wording": 0,
+    "confidence": 0,
     "salvage": 0,
     "transcripts": 0,
     "tables": 0,

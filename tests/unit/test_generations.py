@@ -13,13 +13,14 @@ from small_job import packed
 from semtel_batch.generations import Ask, Next, in_order, next_generation, once_more
 from semtel_batch.parts import LABELS
 from semtel_batch.plans import Leg
-from semtel_batch.records import Outcome, Stage, Strategy, Tier
+from semtel_batch.records import Doubt, Outcome, Stage, Strategy, Tier
 from semtel_batch.rows import Generation
 
 LEG = Leg(number=3, classifiers=("topic", "expertise"), strategy=packed(5), endpoint="main")
-GRADED = replace(LEG, strategy=packed(5, grade=True))
+GRADED = replace(LEG, strategy=packed(5, doubt=Doubt.GRADER))
 C, G, R = Stage.CLASSIFY, Stage.GRADE, Stage.RECLASSIFY
-RANK = {C: 0, G: 1, R: 2}
+RERUN = replace(LEG, strategy=packed(5, doubt=Doubt.RERUN))
+RANK = {stage: rank for rank, stage in enumerate(Stage)}
 
 
 def item(row: int, name: str, outcome: str, label: str | None = None, **more: Any) -> dict[str, Any]:
@@ -151,6 +152,57 @@ def test_grading_waits_until_retries_have_ended() -> None:
     assert found.generation == generation(C, 1, ended=False)
 
 
+def test_a_second_run_is_packed_and_what_it_splits_on_is_asked_alone() -> None:
+    first = [item(row, "topic", "answered", "Travel") for row in range(3)]
+    found = after(generation(C), labels=read(*first), leg=RERUN)
+    assert found is not None
+    assert found.generation == generation(Stage.RERUN, ended=False)
+    assert asks(found) == [(("topic",), [0, 1, 2], 5)]
+    second = [item(row, "topic", "answered", "Health" if row else "Travel", stage=Stage.RERUN) for row in (0, 1)]
+    done = (generation(C), generation(Stage.RERUN))
+    found = after(*done, labels=read(*first, *second), leg=RERUN)
+    assert found is not None
+    assert found.generation == generation(R, ended=False)
+    assert asks(found) == [(("topic",), [1], 1)]
+    assert after(*done, generation(R), labels=read(*first, *second), leg=RERUN) is None
+
+
+def test_low_confidence_needs_no_second_pass() -> None:
+    leg = replace(LEG, strategy=packed(5, doubt=Doubt.CONFIDENCE, confidence_below=0.9))
+    labels = read(item(0, "topic", "answered"), item(1, "topic", "answered"))
+    labels = labels.with_columns(confidence=pl.when(pl.col("row") == 1).then(0.2).otherwise(0.99))
+    found = after(generation(C), labels=labels, leg=leg)
+    assert found is not None
+    assert found.generation == generation(R, ended=False)
+    assert asks(found) == [(("topic",), [1], 1)]
+
+
+def packs(outcomes: dict[str, int], size: int, **more: Any) -> pl.DataFrame:
+    """Items of consecutive packs of `size`, so many of each outcome."""
+    rows = [outcome for outcome, n in outcomes.items() for _ in range(n)]
+    labels = read(*(item(row, "topic", outcome, **more) for row, outcome in enumerate(rows)))
+    return labels.with_columns(request=(pl.col("row") // size).cast(pl.UInt32))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "sizes"),
+    [
+        ({"missing": 10}, [5]),  # the whole pack garbled: halves
+        ({"missing": 6, "answered": 4}, [5]),
+        ({"missing": 2, "answered": 8}, [1]),  # a good pack left two out
+        ({"expired": 10}, [10]),  # never executed: as before
+        ({"expired": 10, "errored": 10, "invalid": 1}, [10, 5, 1]),
+    ],
+)
+def test_a_pack_is_asked_again_as_it_failed(outcomes: dict[str, int], sizes: list[int]) -> None:
+    leg = replace(LEG, strategy=packed(10))
+    assert [size for _, _, size in asks(after(generation(C), labels=packs(outcomes, 10), leg=leg))] == sizes
+    last = asks(after(generation(C), labels=packs({"missing": 10}, 10), leg=leg, attempts=2))
+    assert [size for _, _, size in last] == [1], "what has one try left is asked alone"
+    again = asks(after(generation(C), generation(C, 1), labels=packs({"missing": 10}, 5, attempt=1), leg=leg))
+    assert [size for _, _, size in again] == [1], "after the halves, alone"
+
+
 def test_the_grader_is_asked_again_too() -> None:
     labels = read(item(0, "topic", "answered"), item(0, "topic", "missing", stage=G))
     found = after(generation(C), generation(G), labels=labels, leg=GRADED)
@@ -218,7 +270,7 @@ def test_a_legs_history_is_its_own_and_in_order() -> None:
 def test_the_same_history_leads_to_the_same_asks() -> None:
     labels = read(*(item(row, "topic", "missing") for row in (5, 1, 9)), item(1, "expertise", "missing"))
     first, again = (after(generation(C), labels=labels.sample(fraction=1, shuffle=True, seed=s)) for s in (1, 2))
-    assert sorted(asks(first)) == sorted(asks(again)) == [(("topic",), [5, 9], 1), (("topic", "expertise"), [1], 1)]
+    assert sorted(asks(first)) == sorted(asks(again)) == [(("topic",), [5, 9], 3), (("topic", "expertise"), [1], 3)]
 
 
 def test_a_leg_of_one_classifier_and_one_conversation() -> None:

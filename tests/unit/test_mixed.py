@@ -31,7 +31,7 @@ from semtel_batch.audit.findings import Severity
 from semtel_batch.audit.project import audit
 from semtel_batch.errors import Incomplete, StoreError
 from semtel_batch.plans import Leg, Objective, Plan, Slice, Strata, seal
-from semtel_batch.records import Answer, Classifier, Outcome, Progress, Shard, Stage, Tier
+from semtel_batch.records import Answer, Classifier, Doubt, Outcome, Progress, Shard, Stage, Tier
 from semtel_batch.report import report
 from semtel_batch.results import fan_out_detail, final_labels
 from semtel_batch.rows import PlanState, ShardState
@@ -56,7 +56,7 @@ def mixed(**changes: Any) -> Plan:
     """Short: packed by four, in batch, on `a`. Long: half alone in realtime on `b`; half in batch on `b`, split."""
     a, b = endpoint("a"), endpoint("b")
     short, low, high = Slice(stratum=0), Slice(stratum=1, high=0.5), Slice(stratum=1, low=0.5)
-    first = packed(4, grade=changes.pop("grade", False))
+    first = packed(4, doubt=changes.pop("doubt", Doubt.NONE))
     legs = (
         Leg(number=0, classifiers=BOTH, strategy=first, endpoint="a", slices=(short,)),
         Leg(number=1, classifiers=BOTH, strategy=REALTIME_NAIVE, endpoint="b", slices=(low,), retry_tier=Tier.REALTIME),
@@ -237,11 +237,11 @@ def test_only_the_legs_that_grade_are_graded(new: Any) -> None:
             call, [{"id": i + 1, **{k: v[-1 if wrong else 0] for k, v in choices.items()}} for i in range(n)]
         )
 
-    world = new(grade=True)
+    world = new(doubt=Doubt.GRADER)
     world.provider.behave = doubting
     world.finish()
     stages = {leg: {s.stage for s in world.shards(leg)} for leg in range(4)}
-    assert stages[0] == set(Stage)
+    assert stages[0] == set(Stage) - {Stage.RERUN}
     assert stages[1] == stages[2] == stages[3] == {Stage.CLASSIFY}
     assert world.broken() == []
 

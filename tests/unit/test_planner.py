@@ -198,6 +198,22 @@ class TestByHand:
         assert parts["reclassify"].usage == Usage(prompt_tokens=4 * 150, completion_tokens=4 * 15)
         assert made.time_s == 96 * HOUR  # classify, retry, grade, reclassify: one window each
 
+    def test_two_runs_pay_the_packed_pass_twice(self) -> None:
+        plan = choose(job([50] * 20, ["packed-rerun"], named=True, endpoints=(ROUND,)))
+        made = found(plan, "packed-rerun", Tier.BATCH, conversations_per_request=10, classifiers_per_request=1)
+        parts = {line.part: line for line in made.lines}
+        assert list(parts) == ["classify", "rerun", "reclassify", "retry"]
+        assert parts["rerun"].usage == parts["classify"].usage
+        assert parts["reclassify"].n_requests == 4
+        assert made.quality.label_change == pytest.approx(0.095)
+
+    def test_confidence_needs_a_model_that_gives_logprobs(self) -> None:
+        with pytest.raises(Infeasible, match="not known to give logprobs"):
+            choose(job([50] * 20, ["packed-confidence"], named=True))
+        silent = choose(job([50] * 20, ["packed-confidence", "batch"]))
+        assert {one.estimate.strategy.recipe for one in silent.alternatives} == {"batch"}
+        assert not [line for line in silent.warnings if "logprobs" in line]
+
     def test_what_the_grader_doubts_is_asked_again_uncut(self, tmp_path: Path) -> None:
         (tmp_path / "both.toml").write_text(
             'name = "both"\nsummary = "x"\n[grid]\ntier = "batch"\ntruncate_to = 40\ngrade = true\n'
@@ -601,6 +617,17 @@ def test_a_chosen_plan_keeps_its_budget_at_the_upper_estimate(lengths: list[int]
 
 
 # ── the document ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plan_of_the_first_version_is_read_with_its_grader() -> None:
+    plan = choose(job([50] * 20, ["packed-graded"], named=True))
+    document = plans.to_json(plan).replace('"doubt":"grader","confidence_below":null', '"grade":true')
+    assert '"doubt"' not in document
+    assert plans.from_json(document) == plan
+    plain = plans.to_json(choose(job([50] * 20, ["batch"])))
+    old = plain.replace('"doubt":"none","confidence_below":null', '"grade":false')
+    assert old != plain
+    assert plans.from_json(old) == plans.from_json(plain)
 
 
 def test_a_plan_survives_json_and_its_hash_tells_of_any_change() -> None:

@@ -14,7 +14,7 @@ from small_job import EXPERTISE, PLAN_ID, START, TOPIC, Job, classifier, job, pa
 
 from semtel_batch.parts import ANSWERS, LABELS, write_part
 from semtel_batch.plans import Leg, Plan
-from semtel_batch.records import Outcome, Stage, Tier, Usage
+from semtel_batch.records import Doubt, Outcome, Stage, Tier, Usage
 from semtel_batch.results import (
     ENDS,
     fan_out,
@@ -31,7 +31,7 @@ from semtel_batch.rows import Generation, NewShard, Part, Problem
 
 C, G, R = Stage.CLASSIFY, Stage.GRADE, Stage.RECLASSIFY
 TEXTS = ["user: a", "user: b", "user: a", "user: c"]  # c2 is c0 again: rows 0, 1 and 3 are unique
-TIGHT = packed(2, grade=True)
+TIGHT = packed(2, doubt=Doubt.GRADER)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fake_provider import FakeClock, FakeProvider, answered, failed, first_label
 from small_job import BATCH_NAIVE, PLAN_ID, REALTIME_NAIVE, Job, endpoint, job, packed, plan, texts
 
 from semtel_batch.errors import EndpointError, Incomplete
-from semtel_batch.records import Answer, BatchState, Outcome, Progress, Shard, Stage, Strategy, Tier
+from semtel_batch.records import Answer, BatchState, Doubt, Outcome, Progress, Shard, Stage, Strategy, Tier
 from semtel_batch.results import fan_out, final_labels
 from semtel_batch.rows import PlanState, ShardState
 from semtel_batch.runner import Runner, Tick
@@ -224,7 +224,7 @@ def test_retries_go_where_the_plan_says(new: Any) -> None:
 
 
 def test_the_grader_judges_and_doubted_items_are_asked_alone(new: Any) -> None:
-    world = new(packed(3, grade=True), retry_tier=Tier.REALTIME)
+    world = new(packed(3, doubt=Doubt.GRADER), retry_tier=Tier.REALTIME)
     judged: list[str] = []
 
     def doubt_two(call: Call) -> Answer:

@@ -52,10 +52,11 @@ def start(tmp_path: Path) -> Start:
 
 def asking(made: Plan, rows: Any, stage: Stage = Stage.CLASSIFY, **changes: Any) -> Asking:
     leg = made.legs[0]
+    alone = stage is Stage.RECLASSIFY or changes.get("attempt", 0) > 0
     ask = Ask(
         classifiers=changes.get("classifiers", leg.classifiers),
         rows=np.asarray(rows, dtype=np.uint32),
-        per_request=changes.get("per_request", leg.strategy.conversations_per_request),
+        per_request=changes.get("per_request", 1 if alone else leg.strategy.conversations_per_request),
     )
     generation = Generation(leg=0, stage=stage, attempt=changes.get("attempt", 0))
     return Asking(plan=made, leg=leg, generation=generation, ask=ask, tier=changes.get("tier", Tier.BATCH))

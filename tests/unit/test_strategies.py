@@ -10,7 +10,10 @@ from semtel_batch.errors import BadStrategy
 from semtel_batch.records import Keep, Strategy, Tier
 from semtel_batch.strategies import Lever, find, levers_of, load
 
-SHIPPED = ("batch", "combined", "flex", "naive", "packed", "packed-graded", "truncated")
+SHIPPED = (
+    *("batch", "combined", "flex", "naive"),
+    *("packed", "packed-confidence", "packed-graded", "packed-rerun", "truncated"),
+)
 
 
 def write(folder: Path, text: str, name: str = "mine") -> Path:

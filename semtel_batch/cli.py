@@ -266,6 +266,22 @@ def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:
 
 
 @main.command()
+@click.argument("sides", nargs=-1, required=True, metavar="A B")
+@click.option("--gold", type=click.Path(path_type=Path), help="conversation_id and gold labels: which side is better.")
+@click.option(
+    "--max-shift",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.03,
+    show_default=True,
+    help="The largest change of a label's share that still counts as aligned.",
+)
+@click.pass_obj
+def compare(options: dict[str, Any], sides: tuple[str, ...], gold: Path | None, max_shift: float) -> None:
+    """Hold plan B's labels against plan A's: agreement beside A's own noise, moved shares, a verdict."""
+    _commands("comparing").compare_plans(options, sides, gold, max_shift)
+
+
+@main.command()
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0: any free one.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML.")
 @click.pass_obj

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
+from semtel_batch.console.compare_view import comparison_as_json, view_comparison
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
 from semtel_batch.console.plan_view import view_alternatives, view_plan
@@ -35,6 +36,7 @@ from semtel_batch.plans import Alternative, Plan
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
     from semtel_batch.audit.project import Audit
     from semtel_batch.checkup import Finding
+    from semtel_batch.studies.compare import Comparison
     from semtel_batch.studies.evaluate import Evaluation
 
 _PIPED_COLUMNS = 100
@@ -116,6 +118,20 @@ class Console:
             self.show_json([evaluation_as_json(one) for one in found])
         else:
             self._show(view_evaluation(found, self._page))
+
+    def show_comparison(
+        self, title: str, found: Sequence[Comparison], about: Sequence[tuple[str, str]], *, verdict: str
+    ) -> None:
+        if self.options.json:
+            self.show_json(
+                {
+                    **{name: text for name, text in about},
+                    "verdict": verdict,
+                    "classifiers": [comparison_as_json(c) for c in found],
+                }
+            )
+        else:
+            self._show(view_comparison(title, found, self._page, verdict=verdict, about=about))
 
     def show_findings(self, found: Sequence[Finding]) -> None:
         if self.options.json:

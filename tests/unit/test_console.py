@@ -23,6 +23,7 @@ from semtel_batch.plans import Alternative, Plan
 from semtel_batch.records import Outcome
 from semtel_batch.report import FailureLine, Report, RequestFailure, report
 from semtel_batch.status import PlanStatus, plan_status
+from semtel_batch.studies.compare import Comparison, Sides, compare
 from semtel_batch.studies.evaluate import Evaluation, evaluate
 
 WIDTHS = (80, 100, 120, 200)
@@ -77,6 +78,14 @@ def _evaluation(name: str = "topic", *labels: str) -> tuple[Evaluation, ...]:
     return evaluate(pl.DataFrame({"conversation_id": ids, name: list(given)}), gold, [name])
 
 
+def _comparison(*labels: str) -> tuple[Comparison, ...]:
+    a = list(labels) or ["Travel", "Health", "Travel"]
+    items = pl.DataFrame({"conversation_id": list("abc"), "classifier": "topic", "label": a, "how": "exact"})
+    gold = pl.DataFrame({"conversation_id": ["a"], "topic": [a[0]]})
+    other = items.with_columns(label=pl.lit(a[1]))
+    return compare(Sides(a=items, b=other, again=other, gold=gold), ["topic"])
+
+
 def _flat(text: str) -> str:
     """Without line breaks, so that wrapping does not hide a sentence."""
     return re.sub(r"\s+", " ", text)
@@ -92,6 +101,7 @@ def _shows(made: Plan, execution: tuple[Report, PlanStatus]) -> dict[str, Show]:
         "report": lambda c: c.show_report(found),
         "status": lambda c: c.show_status([standing], detail=True),
         "evaluation": lambda c: c.show_evaluation(_evaluation()),
+        "comparison": lambda c: c.show_comparison("Compared", _comparison(), [("A", "one")], verdict="shifted"),
         "findings": lambda c: c.show_findings([Finding(about="project", said="It can be written.")]),
     }
 
@@ -376,6 +386,7 @@ def _evil_status(standing: PlanStatus) -> PlanStatus:
 
 def _evil_shows(made: Plan, execution: tuple[Report, PlanStatus]) -> Sequence[Show]:
     found, standing = execution
+    evil_sides = _comparison("a", EVIL.replace("\ud800", ""), "b")
     evil_gold = replace(_evaluation("topic", "a", EVIL.replace("\ud800", ""))[0], classifier=EVIL, unknown_gold=(EVIL,))
 
     def progress(console: Console) -> None:
@@ -400,6 +411,7 @@ def _evil_shows(made: Plan, execution: tuple[Report, PlanStatus]) -> Sequence[Sh
         lambda c: c.show_error(BadInput(EVIL)),
         confirm,
         progress,
+        lambda c: c.show_comparison(EVIL, evil_sides, [("A", EVIL)], verdict=EVIL),
     ]
 
 

@@ -1,0 +1,124 @@
+"""Two labellings side by side on the screen: agreement beside the noise floor, moved shares, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from semtel_batch.console.figures import clip, count, safe, share
+from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
+
+if TYPE_CHECKING:  # only its name is needed
+    from semtel_batch.studies.compare import Comparison
+
+_SHARES_SHOWN = 8
+_LONGEST_LABEL = 36
+_STYLES = {"aligned": "green", "shifted": "yellow", "undecided": "dim"}
+_LEGEND = (
+    "agree: equal labels, with the exact 95 % interval; noise: labels that A changes when asked twice; p: that chance "
+    "alone moves the distribution as far; at most: upper 95 % limit of the largest change of a label's share"
+)
+
+
+def view_comparison(
+    title: str, comparisons: Sequence[Comparison], page: Page, *, verdict: str, about: Sequence[tuple[str, str]] = ()
+) -> list[RenderableType]:
+    """The verdict, a line a classifier, and the shares that moved most."""
+    heading = section(title, *([facts(about)] if about else []), _lines(comparisons, page), note(_LEGEND, "dim"))
+    said = Text.assemble("Verdict: ", (safe(verdict), f"{_STYLES.get(verdict, '')} bold"))
+    return [heading, *(_shares(c) for c in comparisons if c.n), *_gold(comparisons), *_remarks(comparisons), said]
+
+
+def _lines(comparisons: Sequence[Comparison], page: Page) -> RenderableType:
+    columns = [left("classifier", wrap=True), right("compared"), right("agree"), right("95 % interval")]
+    columns += [right("noise"), right("p"), right("at most"), left("verdict")]
+    if page.roomy:
+        columns[4:4] = [right("κ")]
+        columns[6:6] = [right("net change")]
+    return table(columns, [_line(c, page) for c in comparisons])
+
+
+def _line(c: Comparison, page: Page) -> list[str | Text]:
+    cells: list[str | Text] = [
+        c.classifier,
+        count(c.n),
+        share(c.agreement) if c.agreement is not None else "–",
+        f"{share(c.low)} – {share(c.high)}",
+        share(c.noise.self_flip) if c.noise and c.noise.self_flip is not None else "unmeasured",
+        f"{c.shift.p_value:.2g}",
+        points_of(c.shift.max_change),
+        Text(c.verdict.value, style=_STYLES[c.verdict.value]),
+    ]
+    if page.roomy:
+        cells[4:4] = [f"{c.kappa:.2f}" if c.kappa is not None else "–"]
+        cells[6:6] = [points_of(c.net.mean, signed=True) if c.net and c.net.mean is not None else "–"]
+    return cells
+
+
+def points_of(part: float, *, signed: bool = False) -> str:
+    """A difference of shares, in points."""
+    return f"{part * 100:+.1f} pt" if signed else f"{part * 100:.1f} pt"
+
+
+def _shares(c: Comparison) -> RenderableType:
+    moved = c.shares.filter(c.shares["change"] != 0)
+    shown = moved[moved["change"].abs().arg_sort(descending=True)]
+    columns = [left("label"), right("A"), right("B"), right("change"), right("95 % interval")]
+    rows = [
+        [
+            clip(r["label"], _LONGEST_LABEL),
+            share(r["share_a"]),
+            share(r["share_b"]),
+            points_of(r["change"], signed=True),
+            f"{points_of(r['low'], signed=True)} – {points_of(r['high'], signed=True)}",
+        ]
+        for r in shown.head(_SHARES_SHOWN).iter_rows(named=True)
+    ]
+    if not rows:
+        return section(c.classifier, note("no label's share changed", "dim"))
+    body = [table(columns, rows)]
+    if c.changes.height:
+        pairs = (f"{r['a']} to {r['b']} ({count(r['n'])})" for r in c.changes.head(5).iter_rows(named=True))
+        body.append(note("labels that changed most: " + "; ".join(pairs), "dim"))
+    return section(c.classifier, *body)
+
+
+def _gold(comparisons: Sequence[Comparison]) -> list[RenderableType]:
+    judged = [(c, c.gold) for c in comparisons if c.gold]
+    if not judged:
+        return []
+    columns = [left("classifier", wrap=True), *map(right, ("gold", "A right", "B right", "B less A", "95 % interval"))]
+    rows = [
+        [
+            c.classifier,
+            count(g.n),
+            share(g.accuracy_a),
+            share(g.accuracy_b),
+            points_of(g.difference, signed=True),
+            f"{points_of(g.low, signed=True)} – {points_of(g.high, signed=True)}",
+            g.gain.value,
+        ]
+        for c, g in judged
+    ]
+    return [section("Against gold", table([*columns, left("B is")], rows))]
+
+
+def _remarks(comparisons: Sequence[Comparison]) -> list[RenderableType]:
+    said = []
+    if any(c.noise is None for c in comparisons):
+        said.append(
+            "How many labels A changes by itself is unmeasured: run it a second time over the same conversations with "
+            "--fresh and compare again; a changed label may be noise."
+        )
+    if n := sum(c.n_reused for c in comparisons):
+        said.append(f"{count(n)} labels of B were taken from an earlier run's answers, not asked anew.")
+    if any(c.verdict.value == "shifted" for c in comparisons) and not any(c.gold for c in comparisons):
+        said.append("A shift says that the two differ, not which is right: give --gold to know.")
+    return [points(said, style="dim"), Text("")] if said else []
+
+
+def comparison_as_json(c: Comparison) -> dict[str, Any]:
+    return {**c.row, "shares": c.shares.to_dicts(), "changes": c.changes.to_dicts()}

@@ -105,6 +105,11 @@ LATE = {
     ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",
     ("console.terminal", "semtel_batch.console.bars"): "live bars are for terminals only, and slow to import",
+    (
+        "planner.mix",
+        "scipy",
+    ): "its sparse matrices and optimisers take half a second to import, and only a mix needs them",
+    ("planner.mix", "scipy.optimize"): "the same",
     ("sandbox.zero_shot", "wordllama"): "the scripted model does without it",
     ("transport.endpoints", "semtel_batch.transport.realtime"): "only the tier that is asked for is imported",
     ("transport.endpoints", "semtel_batch.transport.batch"): "the SDK takes most of a second to import",

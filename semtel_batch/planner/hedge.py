@@ -1,0 +1,140 @@
+"""Batches against a deadline: wait as long as waiting is safe, then ask in realtime what is still out.
+
+A batch comes back when it comes back; realtime is dear and sure. Work is submitted in chunks, and at every look the
+question is the same: if what is out were all asked in realtime from now on, would it still be done? As long as it would
+with a margin, waiting costs nothing. From then on just as much is taken back as realtime must begin with, and the rest
+goes on waiting: what comes home meanwhile is had at the batch price. No deadline is missed unless realtime alone could
+not keep it, or is slower than its limits say; turnaround times decide only what it costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+
+N_CHUNKS = 20
+"""Into how many chunks a job is cut at least: with fewer, one chunk taken back is a large part of the job."""
+MARGIN_S = 600.0
+"""Time left over when the last realtime answer is due: a cancelled batch takes up to 10 minutes to say what it did."""
+USABLE = 0.85  # of a rate limit: refills come in steps, and failed tries count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turnaround:
+    """How long a batch takes, lognormal: median in seconds and the standard deviation of its logarithm."""
+
+    median_s: float = 2.5 * 3_600
+    spread: float = 0.9
+    n: int = 0  # batches it was learned from; 0: assumed
+
+    def done_by(self, age_s: float) -> float:
+        """Give the share of batches that are back after this long."""
+        if age_s <= 0:
+            return 0.0
+        return 0.5 * math.erfc(-math.log(age_s / self.median_s) / (self.spread * math.sqrt(2)))
+
+    def quantile(self, share: float) -> float:
+        """Give the time within which this share of batches is back."""
+        return self.median_s * math.exp(self.spread * float(special.ndtri(share)))
+
+
+ASSUMED = Turnaround()
+_PRIOR_N = 4  # batches that the assumption counts for
+
+
+def learned(seconds: Sequence[float], before: Turnaround = ASSUMED) -> Turnaround:
+    """Learn from batches that came back, the assumption counting as a few of them.
+
+    Mean and variance of the logarithms under a normal-inverse-gamma prior centred on `before`.
+    """
+    taken = np.log([s for s in seconds if s > 0])
+    n, mu = len(taken), math.log(before.median_s)
+    if not n:
+        return before
+    mean = (_PRIOR_N * mu + float(taken.sum())) / (_PRIOR_N + n)
+    scatter = float(((taken - taken.mean()) ** 2).sum()) + _PRIOR_N * n / (_PRIOR_N + n) * float(taken.mean() - mu) ** 2
+    variance = (_PRIOR_N * before.spread**2 + scatter) / (_PRIOR_N + n)
+    return Turnaround(median_s=math.exp(mean), spread=math.sqrt(variance), n=n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Out:
+    """A chunk that waits in a batch."""
+
+    key: str
+    tokens: float  # that count against the realtime limit if it is asked there
+    age_s: float  # since it was submitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realtime:
+    """What the realtime endpoint can take, and what it has yet to finish."""
+
+    tokens_per_minute: float
+    backlog_tokens: float = 0.0  # taken back earlier and not answered yet
+    usable: float = USABLE
+
+    def seconds(self, tokens: float) -> float:
+        """Give the time it takes for so many tokens."""
+        pace = self.usable * self.tokens_per_minute / 60
+        return tokens / pace if tokens else 0.0
+
+
+def take_back(
+    out: Sequence[Out], realtime: Realtime, left_s: float, *, tick_s: float, margin_s: float = MARGIN_S
+) -> list[str]:
+    """Give the chunks to cancel and ask in realtime now; `left_s` until the deadline, `tick_s` until the next look.
+
+    Waiting until the next look is safe while all that is out and all that is owed would still fit behind it. Of chunks
+    the youngest go first: turnarounds have long tails, but what was sent last is least likely to be back first. No
+    more are taken than realtime needs to be busy until the next look.
+    """
+    left = left_s - tick_s - margin_s
+    owed = realtime.seconds(realtime.backlog_tokens)
+    waiting = sum(realtime.seconds(one.tokens) for one in out)
+    taken: list[str] = []
+    busy = max(0.0, owed - tick_s)  # what realtime will still owe at the next look
+    for one in sorted(out, key=lambda one: (one.age_s, one.tokens, one.key)):
+        # At the next look all that then waits must fit behind what is owed.
+        if busy + waiting <= left:
+            break
+        cost = realtime.seconds(one.tokens)
+        idle = max(0.0, tick_s - owed)  # realtime time before the next look that nothing else uses
+        taken.append(one.key)
+        owed += cost
+        waiting -= cost
+        busy += max(0.0, cost - idle)
+    return taken
+
+
+def reserve(
+    turnaround: Turnaround, deadline_s: float, tokens: float, realtime: Realtime, *, n_chunks: int = N_CHUNKS
+) -> float | None:
+    """Give φ, the share of the batch's tokens that realtime must be able to take back; None if it can't keep up.
+
+    At the latest moment to switch, t = deadline - tokens·φ/pace, the share out is at most φ in 99 of 100 jobs: the
+    fixed point of φ = upper(1 - F(t(φ))), chunks being binomial. This is what the program reserves, and what a plan
+    says it will probably cost; the promise itself rests on `take_back`.
+    """
+    if realtime.seconds(tokens) > deadline_s - MARGIN_S:
+        return None
+    phi = 1.0
+    for _ in range(50):
+        switch_s = deadline_s - MARGIN_S - realtime.seconds(tokens * phi)
+        late = 1 - turnaround.done_by(switch_s)
+        upper = (
+            1.0
+            if late >= 1
+            else min(1.0, (math.ceil(float(special.bdtrik(0.99, n_chunks, late))) if late > 0 else 0) / n_chunks)
+        )
+        if abs(upper - phi) < 1e-3:
+            break
+        phi = min(phi, max(upper, 0.0))
+    return phi

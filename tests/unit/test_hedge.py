@@ -1,0 +1,75 @@
+"""Batches against a deadline: nothing is taken back too early, and nothing is late."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semtel_batch.planner.hedge import ASSUMED, Out, Realtime, Turnaround, learned, reserve, take_back
+
+HOUR = 3_600.0
+
+
+def chunks(n: int, tokens: float = 1e6, age_s: float = 0.0) -> list[Out]:
+    return [Out(key=str(i), tokens=tokens, age_s=age_s) for i in range(n)]
+
+
+def test_nothing_is_taken_back_while_waiting_is_safe() -> None:
+    realtime = Realtime(tokens_per_minute=1e6)
+    # 10 chunks need 11.8 minutes in realtime.
+    assert take_back(chunks(10), realtime, 2 * HOUR, tick_s=600) == []
+    assert take_back([], realtime, 60, tick_s=600) == []
+
+
+def test_no_more_is_taken_back_than_realtime_begins_with() -> None:
+    realtime = Realtime(tokens_per_minute=1e6)
+    left = 600 + 600 + realtime.seconds(9.5e6)  # at the next look half a chunk too little
+    taken = take_back(chunks(10), realtime, left, tick_s=600)
+    assert len(taken) == 1
+
+
+def test_what_is_too_late_is_all_taken_back() -> None:
+    assert len(take_back(chunks(10), Realtime(tokens_per_minute=1e6), 300, tick_s=600)) == 10
+
+
+def test_the_youngest_go_first() -> None:
+    out = [Out(key="old", tokens=1e6, age_s=HOUR), Out(key="new", tokens=1e6, age_s=60)]
+    assert take_back(out, Realtime(tokens_per_minute=1e5), 600 + 600 + 1_300, tick_s=600)[0] == "new"
+
+
+@pytest.mark.parametrize("per_minute", [2e5, 4e5, 1e6])
+@pytest.mark.parametrize("n", [10, 20])
+def test_batches_that_never_come_back_are_not_late(per_minute: float, n: int) -> None:
+    deadline, tick, total = 12 * HOUR, 600.0, 100e6
+    out, backlog, now, done = chunks(n, total / n), 0.0, 0.0, 0.0
+    while now < deadline and (out or backlog):
+        realtime = Realtime(tokens_per_minute=per_minute, backlog_tokens=backlog)
+        taken = set(take_back(out, realtime, deadline - now, tick_s=tick))
+        out = [one for one in out if one.key not in taken]
+        backlog += len(taken) * total / n
+        done = now + min(tick, realtime.seconds(backlog)) if backlog else done
+        backlog = max(0.0, backlog - realtime.usable * per_minute / 60 * tick)
+        now += tick
+    assert not out and not backlog and done <= deadline
+
+
+def test_turnarounds_are_learned_from_what_came_back() -> None:
+    rng = np.random.default_rng(1)
+    seconds = HOUR * np.exp(0.3 * rng.normal(size=400))
+    found = learned(seconds.tolist())
+    assert found.median_s == pytest.approx(HOUR, rel=0.1) and found.spread == pytest.approx(0.3, rel=0.3)
+    assert found.n == 400 and learned([]) == ASSUMED
+    # One quick batch doesn't undo the assumption.
+    assert learned([60.0]).median_s > HOUR / 2
+
+
+def test_shares_back_and_quantiles_are_inverse() -> None:
+    one = Turnaround(median_s=HOUR, spread=0.5)
+    assert one.done_by(HOUR) == pytest.approx(0.5) and one.done_by(0) == 0
+    assert one.done_by(one.quantile(0.9)) == pytest.approx(0.9)
+
+
+def test_what_realtime_could_not_take_back_is_infeasible() -> None:
+    assert reserve(ASSUMED, 6 * HOUR, 100e6, Realtime(tokens_per_minute=2e5)) is None
+    long, short = (reserve(ASSUMED, h * HOUR, 100e6, Realtime(tokens_per_minute=1e6)) for h in (26, 6))
+    assert long is not None and short is not None and 0 <= long < short <= 1

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -108,8 +108,8 @@ def run(store: Store, plan: Plan, watch: Callable[[Tick], None] = lambda _tick: 
     Runner(store, plan, opened, SystemClock(), watch).submit()
 
 
-def opened(endpoint: Endpoint, tier: Tier) -> Transport:
-    return open_transport(endpoint, tier, ENVIRON)
+def opened(members: Sequence[Endpoint], tier: Tier) -> Transport:
+    return open_transport(members, tier, ENVIRON)
 
 
 def n_labelled(store: Store, plan: Plan) -> int:

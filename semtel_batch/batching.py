@@ -119,7 +119,10 @@ class Batching:
         deadline_s = self._work.plan.objective.deadline_s
         if deadline_s is None:
             return False
-        needed_s = sum(realtime_s(self._endpoint(row), _load(row)) for row in rows)
+        needed_s = 0.0
+        for row in rows:
+            own, *beside = self._work.plan.realtime_members(row.shard)
+            needed_s += realtime_s(own, _load(row), beside)
         due = started_at + timedelta(seconds=deadline_s)
         return self._work.clock.now() >= due - timedelta(seconds=needed_s) - _CANCEL_MARGIN
 

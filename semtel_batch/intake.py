@@ -117,6 +117,7 @@ class Intake:
             "latency_s": [a.latency_s for a in answers],
             "n_tries": [a.n_tries for a in answers],
             "tier": [None if a.tier is None else a.tier.value for a in answers],
+            "endpoint": [a.endpoint for a in answers],
         }
         columns |= {name: [getattr(a.usage, name) for a in answers] for name in _USAGE}
         return pl.DataFrame(columns, schema=ANSWERS)
@@ -166,11 +167,15 @@ class Intake:
 
 
 def cost_of(answers: pl.DataFrame, plan: Plan, shard: Shard) -> Decimal:
-    """What answers of a shard cost, each in the tier that it was billed in. `answers` is in columns of ANSWERS."""
-    by_tier = answers.group_by(pl.col("tier").fill_null(shard.tier.value)).agg(pl.col(_USAGE).cast(pl.Int64).sum())
+    """What answers of a shard cost, each by whoever gave it and in the tier that it was billed in.
+
+    `answers` is in columns of ANSWERS. Raises StopIteration for an endpoint that the plan has no price of.
+    """
+    tier, endpoint = pl.col("tier").fill_null(shard.tier.value), pl.col("endpoint").fill_null(shard.endpoint)
     usd = Decimal(0)
-    for row in by_tier.iter_rows(named=True):
-        usd += plan.price_as(shard, row["tier"]).cost_usd(Usage(**{name: row[name] for name in _USAGE}))
+    for row in answers.group_by(tier, endpoint).agg(pl.col(_USAGE).cast(pl.Int64).sum()).iter_rows(named=True):
+        price = plan.price_as(shard, row["tier"], row["endpoint"])
+        usd += price.cost_usd(Usage(**{name: row[name] for name in _USAGE}))
     return usd
 
 

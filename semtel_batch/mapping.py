@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from semtel_batch.records import Outcome, Pace, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.records import Change, Event, Outcome, Pace, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
     NewShard,
@@ -163,6 +163,20 @@ def pace(row: Any) -> Pace:
         n_failed=row.n_failed,
         p50_s=row.p50_s,
     )
+
+
+def event_values(plan_id: str, one: Event) -> dict[str, Any]:
+    return {
+        "plan_id": plan_id,
+        "endpoint": one.endpoint,
+        "at": one.at.isoformat(),
+        "change": one.change,
+        "reason": one.reason,
+    }
+
+
+def event(row: Any) -> Event:
+    return Event(endpoint=row.endpoint, at=datetime.fromisoformat(row.at), change=Change(row.change), reason=row.reason)
 
 
 def _when(text: str | None) -> datetime | None:

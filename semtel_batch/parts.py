@@ -36,11 +36,13 @@ ANSWERS = pl.Schema(
         "completion_tokens": pl.UInt32,
         "reasoning_tokens": pl.UInt32,
         "tier": pl.String,
+        "endpoint": pl.String,
     }
 )
-"""One row a request, as the provider ended it. `tier`: what it was billed as, null for its shard's tier."""
+"""One row a request, as the provider ended it. `tier`: what it was billed as, null for its shard's tier; `endpoint`:
+who gave it, null for its shard's."""
 
-_LATER = frozenset({"tier", "confidence"})
+_LATER = frozenset({"tier", "endpoint", "confidence"})
 """Columns that parts of earlier versions lack; there they read as null."""
 
 LABELS = pl.Schema(
@@ -110,11 +112,15 @@ def settle(temporary: Path, path: Path) -> None:
 
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
     there = pl.read_parquet_schema(path) if _LATER & set(schema) else schema
-    missing = [name for name in _LATER if name in schema and name not in there]
-    columns = [name for name in schema if name not in missing]
+    columns = [name for name in schema if name in there or name not in _LATER]
     # Not as a pattern: a project may lie in "labels [2]".
-    frame = pl.read_parquet(path, columns=columns, glob=False)
-    return frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in missing).select(schema.names())
+    return with_later(pl.read_parquet(path, columns=columns, glob=False), schema).select(schema.names())
+
+
+def with_later(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """A part as this version writes it, its columns at the end that an earlier one did not know, as null."""
+    missing = [name for name in schema if name in _LATER and name not in frame.columns]
+    return frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in missing)
 
 
 def read_parts(paths: Sequence[Path], schema: pl.Schema) -> pl.DataFrame:

@@ -99,6 +99,7 @@ class Estimate:
     quality: Quality
     usd_low: Decimal = Decimal(0)  # lower end of it
     uncertainties: tuple[Uncertainty, ...] = ()  # the largest first
+    pool: tuple[str, ...] = ()  # other endpoints that answer its realtime requests too, at the same price
 
     @property
     def n_requests(self) -> int:
@@ -154,6 +155,7 @@ class Leg:
     endpoint: str
     slices: tuple[Slice, ...] = ()  # empty: every conversation
     retry_tier: Tier | None = None  # where what fails is asked again; None: the plan's
+    pool: tuple[str, ...] = ()  # other endpoints that answer its realtime requests too, at the same price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,13 +258,26 @@ class Plan:
         """Where a leg's failed and doubted items are asked again."""
         return leg.retry_tier or self.retry_tier
 
+    def members(self, shard: Shard) -> tuple[Endpoint, ...]:
+        """The endpoints that a shard's requests may go to, its own first; outside realtime there is no other."""
+        return self.realtime_members(shard) if shard.tier is Tier.REALTIME else (self.endpoint(shard.endpoint),)
+
+    def realtime_members(self, shard: Shard) -> tuple[Endpoint, ...]:
+        """The same, as it would be in realtime."""
+        pools = (leg.pool for leg in self.legs if leg.number == shard.leg)
+        return tuple(self.endpoint(name) for name in (shard.endpoint, *next(pools, ())))
+
     def price(self, endpoint: str, tier: Tier) -> TierPrice:
         return next(p for name, p in self.prices if name == endpoint and p.tier == tier)
 
-    def price_as(self, shard: Shard, tier: str | None) -> TierPrice:
-        """The price of an answer that was billed in a tier, as far as that one's is known; else of its shard's."""
-        found = (p for name, p in self.prices if name == shard.endpoint and p.tier == tier)
-        return next(found, None) or self.price(shard.endpoint, shard.tier)
+    def price_as(self, shard: Shard, tier: str | None, endpoint: str | None = None) -> TierPrice:
+        """The price of an answer that was billed in a tier, as far as that one's is known; else of its shard's.
+
+        `endpoint` gave it; None: the shard's own.
+        """
+        who = endpoint or shard.endpoint
+        found = (p for name, p in self.prices if name == who and p.tier == tier)
+        return next(found, None) or self.price(who, shard.tier)
 
 
 _PLAN = TypeAdapter(Plan)

@@ -290,6 +290,7 @@ class Answer:
     logprobs: tuple[tuple[str, float], ...] = ()  # of the content's tokens in order, where they were asked for
     n_tries: int = 1  # how often it was sent, counting tries that a 429 or a 5xx ended
     tier: Tier | None = None  # what it is billed as, where the reply says so; None: as it was asked for
+    endpoint: str | None = None  # which one of a pool gave it; None: the shard's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,3 +306,21 @@ class Pace:
     n_limited: int  # 429s
     n_failed: int
     p50_s: float | None  # median latency of the answers
+
+
+class Change(StrEnum):
+    """What becomes of an endpoint while it is used."""
+
+    STOPPED = "stopped"  # nothing more is sent there: no quota, key refused, model unknown
+    RESTED = "rested"  # it fails whatever it is asked: single tries, longer and longer apart
+    RESUMED = "resumed"  # it answers again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A realtime endpoint was stopped or rested, or taken up again, and why."""
+
+    endpoint: str
+    at: datetime
+    change: Change
+    reason: str

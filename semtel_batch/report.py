@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from semtel_batch.plans import Plan
 from semtel_batch.reckoning import Reckoning, reckon
-from semtel_batch.records import Classifier, Outcome, Pace, Stage
+from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
 from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
 from semtel_batch.store import Store
 from semtel_batch.throughput import (
@@ -142,6 +142,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
     lines = _bill_lines(plan, shards, parts)
     actual = total_bill(line.actual for line in lines)
     elapsed_s = _elapsed_s(row, parts)
+    endpoints = endpoint_lines(store, plan, row, shards, parts)
     return Report(
         plan_id=plan.id,
         state=row.state,
@@ -162,11 +163,11 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         lines=lines,
         reckoning=reckon(plan, shards, parts, is_final=row.state is PlanState.DONE),
         saving=_saving(plan, items, actual.usd),
-        endpoints=endpoint_lines(store, row, shards, parts),
+        endpoints=endpoints,
         classifiers=tuple(_classifier_line(c, items) for c in plan.classifiers),
         failures=_failures(items),
         request_failures=request_failures(parts),
-        warnings=plan.warnings + _overruns(plan, actual.usd, elapsed_s),
+        warnings=plan.warnings + _stops(endpoints) + _overruns(plan, actual.usd, elapsed_s),
         trace=tuple(store.paces(plan.id)) if trace else (),
     )
 
@@ -214,6 +215,12 @@ def _saving(plan: Plan, items: pl.DataFrame, actual_usd: Decimal) -> Saving:
         saved_usd=saved_usd,
         saved_share=float(saved_usd / naive_usd) if naive_usd else None,
     )
+
+
+def _stops(lines: Sequence[EndpointLine]) -> tuple[str, ...]:
+    """Why endpoints were asked nothing more, and others did their work."""
+    reasons = (event.reason for line in lines for event in line.events if event.change is Change.STOPPED)
+    return tuple(dict.fromkeys(reasons))
 
 
 def _overruns(plan: Plan, usd: Decimal, elapsed_s: float | None) -> tuple[str, ...]:

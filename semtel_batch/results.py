@@ -292,8 +292,10 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
     frames = []
     for part in parts:
         shard = shards[part.shard_id]
-        answers = read_parts([part.answers], ANSWERS).with_columns(pl.col("tier").fill_null(shard.tier.value))
-        answers = answers.join(_unit_prices(plan, shard, answers["tier"].unique().to_list()), on="tier", how="left")
+        answers = read_parts([part.answers], ANSWERS).with_columns(
+            pl.col("tier").fill_null(shard.tier.value), pl.col("endpoint").fill_null(shard.endpoint)
+        )
+        answers = answers.join(_unit_prices(plan, shard, answers), on=["tier", "endpoint"], how="left")
         sizes = read_parts([part.labels], LABELS).group_by("request").agg(n=pl.len())
         plain = pl.col("prompt_tokens").cast(pl.Float64) - pl.col("cached_tokens") - pl.col("cache_write_tokens")
         usd = (
@@ -314,8 +316,10 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
     return pl.concat(frames) if frames else _NO_COSTS.to_frame()
 
 
-def _unit_prices(plan: Plan, shard: Shard, tiers: Sequence[str]) -> pl.DataFrame:
-    prices = [(tier, plan.price_as(shard, tier)) for tier in tiers]
+def _unit_prices(plan: Plan, shard: Shard, answers: pl.DataFrame) -> pl.DataFrame:
+    billed = answers.select("tier", "endpoint").unique().rows()
+    prices = [(tier, endpoint, plan.price_as(shard, tier, endpoint)) for tier, endpoint in billed]
     parts = ("input_usd", "cached_usd", "cache_write_usd", "output_usd")
-    rows = [(tier, *(float(getattr(price, part)) for part in parts)) for tier, price in prices]
-    return pl.DataFrame(rows, schema={"tier": pl.String, **dict.fromkeys(parts, pl.Float64)}, orient="row")
+    rows = [(tier, endpoint, *(float(getattr(price, part)) for part in parts)) for tier, endpoint, price in prices]
+    kinds = {"tier": pl.String, "endpoint": pl.String, **dict.fromkeys(parts, pl.Float64)}
+    return pl.DataFrame(rows, schema=kinds, orient="row")

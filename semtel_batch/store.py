@@ -22,7 +22,7 @@ from semtel_batch.database import connect, empty_log, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
 from semtel_batch.plans import Plan
-from semtel_batch.records import Pace, Progress, Receipt, Shard, Stage, Tier, Usage
+from semtel_batch.records import Event, Pace, Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
     NewShard,
@@ -427,6 +427,18 @@ class Store:
         with self._transaction() as t:
             rows = t.execute(query).all()
         return [mapping.pace(row) for row in rows]
+
+    def add_events(self, plan_id: str, events: Sequence[Event]) -> None:
+        """Keep which realtime endpoints were stopped, rested or taken up again, and why."""
+        if events:
+            with self._transaction() as t:
+                t.execute(insert(tables.events), [mapping.event_values(plan_id, event) for event in events])
+
+    def events(self, plan_id: str) -> list[Event]:
+        query = select(tables.events).where(tables.events.c.plan_id == plan_id).order_by(tables.events.c.id)
+        with self._transaction() as t:
+            rows = t.execute(query).all()
+        return [mapping.event(row) for row in rows]
 
     # -- leases ------------------------------------------------------------------------------------------------
 

@@ -146,6 +146,18 @@ purges = Table(
     _count("labels_kept"),
 )
 
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _plan(),
+    _text("endpoint"),
+    _text("at"),
+    _text("change"),
+    _text("reason"),
+    Index("events_by_plan", "plan_id"),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -6,19 +6,23 @@ are the bulk of a run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import polars as pl
 
 from semtel_batch.errors import StoreError
-from semtel_batch.records import Outcome, Pace, Tier, Usage
+from semtel_batch.parts import ANSWERS
+from semtel_batch.plans import Plan
+from semtel_batch.records import Event, Outcome, Pace, Tier, Usage
 from semtel_batch.rows import Part, PlanRow, ShardRow, Submission
 from semtel_batch.store import Store
 
 _NO_USAGE = Usage()
+_USAGE = [field.name for field in fields(Usage)]
+_GIVEN = [Outcome.ANSWERED.value, Outcome.TRUNCATED.value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +57,9 @@ class EndpointLine:
 
     endpoint: str
     tier: Tier
-    n_planned: int  # requests of all shards cut so far
+    n_planned: int | None  # requests of all shards cut so far; None: it shares them with others
     n_answered: int  # requests that came back with an answer
-    n_retried: int  # tries beyond the first, that a 429 or a 5xx had ended
+    n_retried: int  # tries beyond the first, that a 429 or a 5xx had ended, of the requests that ended here
     n_limited: int  # tries that a 429 ended, of realtime
     n_failed: int  # tries that a 5xx, a timeout or a lost connection ended, of realtime
     most_in_flight: int | None
@@ -64,6 +68,8 @@ class EndpointLine:
     latency: Latency | None
     requests_per_s: float | None
     tokens_per_min: float | None
+    share: float | None = None  # 0…1 of the requests that it shares with others
+    events: tuple[Event, ...] = ()  # when it was stopped, rested or taken up again, and why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,39 +91,86 @@ def part_bill(part: Part) -> Bill:
     return Bill(n_requests=part.n_requests, usage=part.usage, usd=part.cost_usd)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is known of the shards that the same endpoints worked on."""
+
+    parts: Sequence[Part]
+    n_planned: int
+    elapsed_s: float | None
+    paces: Sequence[Pace]
+    events: Sequence[Event]
+
+
 def endpoint_lines(
-    store: Store, row: PlanRow, shards: Sequence[ShardRow], parts: Sequence[Part]
+    store: Store, plan: Plan, row: PlanRow, shards: Sequence[ShardRow], parts: Sequence[Part]
 ) -> tuple[EndpointLine, ...]:
     """One line for each endpoint and tier that shards were cut for."""
-    tries, paces = store.submissions(row.id), store.paces(row.id)
-    groups: dict[tuple[str, Tier], list[ShardRow]] = {}
+    tries, paces, events = store.submissions(row.id), store.paces(row.id), store.events(row.id)
+    groups: dict[tuple[tuple[str, ...], Tier], list[ShardRow]] = {}
     for shard in shards:
-        groups.setdefault((shard.shard.endpoint, shard.shard.tier), []).append(shard)
-    lines = []
-    for (endpoint, tier), own in sorted(groups.items()):
+        names = tuple(member.name for member in plan.members(shard.shard))
+        groups.setdefault((names, shard.shard.tier), []).append(shard)
+    lines: list[EndpointLine] = []
+    for (names, tier), own in sorted(groups.items()):
         ids = {shard.shard.id for shard in own}
-        submissions = [submission for i in ids for submission in tries.get(i, [])]
         written = [part for part in parts if part.shard_id in ids]
-        n_planned = sum(shard.shard.n_requests for shard in own)
-        seen = [pace for pace in paces if pace.endpoint == endpoint and tier is Tier.REALTIME]
-        span_s = _span_s(row, submissions, written)
-        lines.append(_endpoint_line((endpoint, tier), n_planned, written, span_s, seen))
+        is_realtime = tier is Tier.REALTIME
+        seen = _Seen(
+            parts=written,
+            n_planned=sum(shard.shard.n_requests for shard in own),
+            elapsed_s=_span_s(row, [submission for i in ids for submission in tries.get(i, [])], written),
+            paces=paces if is_realtime else [],
+            events=events if is_realtime else [],
+        )
+        lines += _shared_lines(plan, names, tier, seen) if len(names) > 1 else [_own_line(names[0], tier, seen)]
     return tuple(lines)
 
 
-def _endpoint_line(
-    key: tuple[str, Tier], n_planned: int, parts: Sequence[Part], elapsed_s: float | None, paces: Sequence[Pace]
+def _own_line(endpoint: str, tier: Tier, seen: _Seen) -> EndpointLine:
+    answers = _scan_answers(seen.parts)
+    answered = pl.col("outcome").is_in(_GIVEN)
+    n_answered = int(_collect(answers.select(answered.sum())).item()) if answers is not None else 0
+    n_retried = sum(part.n_tries - part.n_requests for part in seen.parts)
+    bill = total_bill(map(part_bill, seen.parts))
+    line = _line((endpoint, tier), bill, (n_answered, n_retried), _latency(answers), seen)
+    return replace(line, n_planned=seen.n_planned)
+
+
+def _shared_lines(plan: Plan, names: Sequence[str], tier: Tier, seen: _Seen) -> Iterator[EndpointLine]:
+    """A line for each of the endpoints that shared the work, by the answers that each gave."""
+    answers = _scan_answers(seen.parts)
+    if answers is None:
+        answers = ANSWERS.to_frame().lazy()
+    total = sum(part.n_requests for part in seen.parts)
+    for name in names:
+        mine = answers.filter(pl.col("endpoint").fill_null(names[0]) == name)
+        did = _collect(
+            mine.select(
+                pl.col(_USAGE).cast(pl.Int64).sum(),
+                n=pl.len(),
+                n_answered=pl.col("outcome").is_in(_GIVEN).sum(),
+                n_tries=pl.col("n_tries").cast(pl.Int64).sum(),
+            )
+        ).row(0, named=True)
+        usage = Usage(**{kind: did[kind] for kind in _USAGE})
+        bill = Bill(n_requests=did["n"], usage=usage, usd=plan.price(name, tier).cost_usd(usage))
+        counts = (did["n_answered"], did["n_tries"] - did["n"])
+        line = _line((name, tier), bill, counts, _latency(mine), seen)
+        yield replace(line, share=did["n"] / total if total else None)
+
+
+def _line(
+    key: tuple[str, Tier], bill: Bill, counts: tuple[int, int], latency: Latency | None, seen: _Seen
 ) -> EndpointLine:
-    answers = _scan_answers(parts)
-    answered = pl.col("outcome").is_in([Outcome.ANSWERED.value, Outcome.TRUNCATED.value])
-    bill = total_bill(map(part_bill, parts))
-    tokens = bill.usage.prompt_tokens + bill.usage.completion_tokens
+    paces = [pace for pace in seen.paces if pace.endpoint == key[0]]
+    tokens, elapsed_s = bill.usage.prompt_tokens + bill.usage.completion_tokens, seen.elapsed_s
     return EndpointLine(
         endpoint=key[0],
         tier=key[1],
-        n_planned=n_planned,
-        n_answered=int(_collect(answers.select(answered.sum())).item()) if answers is not None else 0,
-        n_retried=sum(part.n_tries - part.n_requests for part in parts),
+        n_planned=None,
+        n_answered=counts[0],
+        n_retried=counts[1],
         n_limited=sum(pace.n_limited for pace in paces),
         n_failed=sum(pace.n_failed for pace in paces),
         most_in_flight=max((pace.in_flight for pace in paces), default=None),
@@ -125,7 +178,8 @@ def _endpoint_line(
         elapsed_s=elapsed_s,
         requests_per_s=bill.n_requests / elapsed_s if elapsed_s else None,
         tokens_per_min=tokens * 60 / elapsed_s if elapsed_s else None,
-        latency=_latency(answers),
+        latency=latency,
+        events=tuple(event for event in seen.events if event.endpoint == key[0]),
     )
 
 
@@ -143,7 +197,8 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
 
 def _scan_answers(parts: Sequence[Part]) -> pl.LazyFrame | None:
     """The answers, of which only the columns asked for are read: their texts are the bulk of a run."""
-    return pl.scan_parquet([part.answers for part in parts]) if parts else None
+    paths = [part.answers for part in parts]
+    return pl.scan_parquet(paths, schema=ANSWERS, missing_columns="insert") if paths else None
 
 
 def _collect(frame: pl.LazyFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,7 +24,7 @@ from semtel_batch.transport.protocol import Transport
 
 _PACES_AT_ONCE = 10  # seconds' worth, written down in one transaction
 
-OpenTransport = Callable[[Endpoint, Tier], Transport]
+OpenTransport = Callable[[Sequence[Endpoint], Tier], Transport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Work:
         self.manifests: Path = store.files(plan.id) / "manifests"
         self.extend_lease: Callable[[], None] = lambda: None
         self._open, self._watch = open_transport, watch
-        self._transports: dict[tuple[str, Tier], Transport] = {}
+        self._transports: dict[tuple[tuple[Endpoint, ...], Tier], Transport] = {}
         self._answering: ShardRow | None = None
         self._is_stopping = False
         self._paces: list[Pace] = []  # not yet in the store
@@ -77,9 +77,9 @@ class Work:
         self._transports.clear()
 
     def transport(self, row: ShardRow) -> Transport:
-        key = (row.shard.endpoint, row.shard.tier)
+        key = (self.plan.members(row.shard), row.shard.tier)
         if key not in self._transports:
-            self._transports[key] = self._open(self.plan.endpoint(row.shard.endpoint), row.shard.tier)
+            self._transports[key] = self._open(*key)
         return self._transports[key]
 
     def shards(self, *states: ShardState) -> list[ShardRow]:
@@ -163,6 +163,7 @@ class Work:
             self._keep_paces(way, 1)
 
     def _keep_paces(self, way: Transport, at_least: int) -> None:
+        self.store.add_events(self.plan.id, way.events())
         self._paces += way.paces()
         if len(self._paces) >= at_least:
             self.store.add_paces(self.plan.id, self._paces)

@@ -113,10 +113,13 @@ def _check_bill(asked: Asked, part: Part, answers: pl.DataFrame, tell: Tell) -> 
     for name in _USAGE:
         compare(tell, which, f"{name} of the store", getattr(part.usage, name), getattr(usage, name))
     shard = asked.shard
+    members = [endpoint.name for endpoint in asked.plan.members(shard)]
+    strangers = answers.filter(~pl.col("endpoint").fill_null(shard.endpoint).is_in(members))["endpoint"].unique()
+    expect_none(tell, which, "answers of endpoints that were not to be asked", strangers.sort().to_list())
     try:
         cost_usd = cost_of(answers, asked.plan, shard)
     except StopIteration:
-        broken(tell, which, "the plan has no price for it", f"{shard.endpoint} {shard.tier}", "none")
+        broken(tell, which, "the plan has no price for it", f"{', '.join(members)} {shard.tier}", "none")
         return
     compare(tell, which, "cost_usd of the store", part.cost_usd, cost_usd)
 

@@ -13,6 +13,7 @@ from semtel_batch import tokens, transcripts
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none
 from semtel_batch.conversations import askable, json_bytes, text_hashes
 from semtel_batch.errors import SemtelError
+from semtel_batch.parts import with_later
 from semtel_batch.plans import Plan
 
 INDEX = pl.Schema(
@@ -54,7 +55,7 @@ def name_of(path: Path) -> str:
 def read_frame(path: Path, schema: pl.Schema, tell: Tell) -> pl.DataFrame | None:
     """A Parquet file of this schema; None, and told, if it is gone, torn or of another one."""
     try:
-        frame = pl.read_parquet(path, glob=False)
+        frame = with_later(pl.read_parquet(path, glob=False), schema)
     except FileNotFoundError:
         broken(tell, name_of(path), "the file is gone", "a file", path)
         return None

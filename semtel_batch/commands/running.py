@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -105,10 +105,10 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
                 )
             )
 
-        def opened(endpoint: Endpoint, tier: Tier) -> Transport:
+        def opened(members: Sequence[Endpoint], tier: Tier) -> Transport:
             # By now this run's own lease is held; every other one is a process that may ask the same endpoint.
             tasks = session.tasks + max(0, store.n_working(clock.now()) - 1)
-            return open_transport(endpoint, tier, environ, tasks=tasks)
+            return open_transport(members, tier, environ, tasks=tasks)
 
         clock, environ = SystemClock(), session.environ
         runner = Runner(store, chosen, opened, clock, watch)

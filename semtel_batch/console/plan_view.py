@@ -10,7 +10,7 @@ from rich.text import Text
 
 from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
-from semtel_batch.plans import Alternative, DataProfile, Estimate, Objective, Plan, Quality
+from semtel_batch.plans import Alternative, DataProfile, Estimate, Leg, Objective, Plan, Quality
 from semtel_batch.records import Doubt, Strategy, Tier, Usage
 
 _SHOWN = 12
@@ -100,9 +100,16 @@ def _tier(tier: Tier) -> str:
 
 
 def _where(plan: Plan) -> str:
-    names = dict.fromkeys(leg.endpoint for leg in plan.legs) or {plan.chosen.endpoint: None}
+    names = dict.fromkeys(name for leg in plan.legs for name in (leg.endpoint, *_sharing(plan, leg)))
+    names = names or {plan.chosen.endpoint: None}
     models = {e.name: e.model for e in plan.endpoints}
     return ", ".join(f"{name} ({models[name]})" if name in models else name for name in names)
+
+
+def _sharing(plan: Plan, leg: Leg) -> tuple[str, ...]:
+    """The endpoints that take a part of a leg's requests, if it asks in realtime at all."""
+    tiers = (leg.strategy.tier, plan.again_tier(leg))
+    return leg.pool if Tier.REALTIME in tiers else ()
 
 
 def _saving(plan: Plan) -> str:

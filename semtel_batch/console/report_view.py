@@ -11,6 +11,7 @@ from rich.text import Text
 from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
 from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, note, points, right, section, table
 from semtel_batch.reckoning import Reckoning
+from semtel_batch.records import Change
 from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
 from semtel_batch.rows import PlanState
 from semtel_batch.throughput import EndpointLine, RequestFailure
@@ -204,7 +205,7 @@ def _endpoint_table(lines: Sequence[EndpointLine], page: Page) -> RenderableType
     for line in lines:
         usage = line.bill.usage
         of = f"{count(line.bill.n_requests)}"
-        if line.bill.n_requests != line.n_planned:
+        if line.n_planned is not None and line.bill.n_requests != line.n_planned:
             of += f" of {count(line.n_planned)}"
         cells = [line.endpoint, line.tier.value, of, count(line.n_answered), count(line.n_retried)]
         cells += [tokens(usage.prompt_tokens), tokens(usage.completion_tokens), money(line.bill.usd)]
@@ -226,8 +227,21 @@ def _pace(lines: Sequence[EndpointLine]) -> Iterable[RenderableType]:
             said.append(f"latency p50 {p50}, p95 {p95}, p99 {p99}")
         if line.most_in_flight is not None:
             said.append(f"at most {count(line.most_in_flight)} in flight, {several(line.n_limited, '429')}")
+        said += _standing(line)
         if said:
             yield note(f"{line.endpoint}, {line.tier}: {'; '.join(said)}", "dim")
+
+
+def _standing(line: EndpointLine) -> Iterable[str]:
+    """The share of the work, and what became of the endpoint."""
+    if line.share is not None:
+        yield f"{share(line.share)} of the requests"
+    n_rests = sum(event.change is Change.RESTED for event in line.events)
+    if n_rests:
+        last = [event for event in line.events if event.change is Change.RESTED][-1]
+        yield f"rested {several(n_rests, 'time')}, last for: {last.reason}"
+    if line.events and line.events[-1].change is Change.STOPPED:
+        yield "stopped, see the warnings"
 
 
 def _rate(per_s: float) -> str:

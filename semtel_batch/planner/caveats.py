@@ -34,9 +34,10 @@ def _about_labels(job: Job, chosen: Estimate) -> Iterator[str]:
 def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
     deadline_s = job.objective.deadline_s
     until = job.now + timedelta(seconds=max(chosen.time_s, deadline_s or 0.0))
-    problem = shutdown_problem(endpoint, job.now, until)
-    if problem is not None:
-        yield problem.message
+    for one in (endpoint, *_beside(job, chosen)):
+        problem = shutdown_problem(one, job.now, until)
+        if problem is not None:
+            yield problem.message
     windowed = chosen.strategy.tier in WINDOW_S
     if windowed and deadline_s is not None and deadline_s - chosen.time_s < HOUR_S:
         yield (
@@ -48,6 +49,11 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
             f"Endpoint {endpoint.name!r} names no enqueued_tokens limit: one completion window is counted on, and a "
             "provider that queues fewer tokens makes it several."
         )
+
+
+def _beside(job: Job, chosen: Estimate) -> list[Endpoint]:
+    """The endpoints that take a part of the realtime requests."""
+    return [endpoint for endpoint in job.endpoints if endpoint.name in chosen.pool]
 
 
 def _about_prices(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:

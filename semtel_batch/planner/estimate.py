@@ -20,6 +20,7 @@ from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.interval import Spread, interval
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions
+from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
 from semtel_batch.plans import CostLine, Estimate, PromptSize
@@ -147,6 +148,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     """Price a strategy on an endpoint whose tier has a known price."""
     lengths = lengths_of(job, strategy)
     case = _Case(job=job, strategy=strategy, endpoint=endpoint, lengths=lengths, counter=counter)
+    beside = partners(job, endpoint)
     second = SECOND_PASS.get(strategy.doubt)
     stages = (Stage.CLASSIFY, second) if second else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
@@ -170,7 +172,8 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
             usd_low=within.usd_low,
             usd_high=within.usd_high,
             uncertainties=within.uncertainties,
-            time_s=total_s(endpoint, [part.load() for part in main], [part.load() for part in again]),
+            time_s=total_s(endpoint, [part.load() for part in main], [part.load() for part in again], beside),
+            pool=tuple(other.name for other in beside),
             quality=quality(job, recipe, strategy, endpoint),
         ),
         retry_tier=retry_tier,

@@ -20,6 +20,7 @@ from semtel_batch.planner.constraints import Constraint, binding, constraints, d
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
@@ -67,13 +68,16 @@ def price_all(job: Job, counter: RequestCounter) -> Drafts:
     """Price every strategy of every recipe on every endpoint that offers its tier."""
     made: list[Draft] = []
     left_out: dict[str, None] = {}
+    shared: set[tuple[str, Strategy]] = set()  # what a pool that was priced before does as well
     for endpoint in job.endpoints:
         for recipe, strategy in _points(job, endpoint):
             obstacle = _obstacle(job, strategy, endpoint)
             if obstacle:
                 left_out[obstacle] = None
-            else:
+            elif (endpoint.name, strategy) not in shared:
                 made.append(estimate(job, recipe, strategy, endpoint, counter))
+                if strategy.tier is Tier.REALTIME:
+                    shared |= {(name, strategy) for name in made[-1].estimate.pool}
     if not made:
         raise _nothing_to_choose(job, tuple(left_out))
     return Drafts(made=tuple(made), left_out=tuple(left_out))
@@ -212,7 +216,7 @@ def _plan(
         data=job.profile,
         classifiers=job.classifiers,
         grader=job.grader if chosen.strategy.doubt is Doubt.GRADER else None,
-        endpoints=(endpoint,),
+        endpoints=(endpoint, *partners(job, endpoint)),
         prices=_prices(job, best),
         legs=_legs(job, chosen),
         retry_tier=best.retry_tier,
@@ -242,7 +246,8 @@ def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
     name = best.estimate.endpoint
     # Realtime too, where it can be had: what a batch has not answered in time is asked there.
     tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier, Tier.REALTIME))
-    return tuple((name, price) for tier in tiers if (price := job.prices.get(name, tier)) is not None)
+    asked = [*((name, tier) for tier in tiers), *((other, Tier.REALTIME) for other in best.estimate.pool)]
+    return tuple((who, price) for who, tier in asked if (price := job.prices.get(who, tier)) is not None)
 
 
 def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
@@ -253,6 +258,7 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
             classifiers=tuple(classifier.name for classifier in group),
             strategy=chosen.strategy,
             endpoint=chosen.endpoint,
+            pool=chosen.pool,
         )
         for number, group in enumerate(grouped)
     )

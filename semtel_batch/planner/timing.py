@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semtel_batch.records import Endpoint, Tier
 
@@ -36,10 +36,18 @@ class Load:
     completion_tokens: int
 
 
-def realtime_s(endpoint: Endpoint, load: Load) -> float:
-    """Upper estimate: whichever of requests a minute, tokens a minute and concurrency binds."""
+def realtime_s(endpoint: Endpoint, load: Load, beside: Sequence[Endpoint] = ()) -> float:
+    """Upper estimate: whichever of requests a minute, tokens a minute and concurrency binds.
+
+    Endpoints `beside` it share the work: their rates add, but not even one request is faster for it.
+    """
     if not load.n_requests:
         return 0.0
+    if beside:
+        answer = load.completion_tokens // load.n_requests
+        one = replace(load, n_requests=1, prompt_tokens=0, cap_tokens=0, completion_tokens=answer)
+        rate = sum(1 / realtime_s(member, load) for member in (endpoint, *beside))
+        return max(1 / rate, realtime_s(endpoint, one))
     slowdown = _FLEX_SLOWDOWN if load.tier is Tier.FLEX else 1
     latency = (_FIRST_TOKEN_S + _TOKEN_S * load.completion_tokens / load.n_requests) * slowdown
     rounds = math.ceil(load.n_requests / min(endpoint.concurrency, _IN_FLIGHT))
@@ -59,13 +67,17 @@ def window_s(endpoint: Endpoint, load: Load) -> float:
     return WINDOW_S[Tier.BATCH] * (math.ceil(load.prompt_tokens / limit) if limit else 1)
 
 
-def part_s(endpoint: Endpoint, load: Load) -> float:
-    """Upper estimate of one part, in whichever tier it is asked."""
-    return window_s(endpoint, load) if load.tier in WINDOW_S else realtime_s(endpoint, load)
+def part_s(endpoint: Endpoint, load: Load, beside: Sequence[Endpoint] = ()) -> float:
+    """Upper estimate of one part, in whichever tier it is asked; those `beside` share what is asked in realtime."""
+    if load.tier in WINDOW_S:
+        return window_s(endpoint, load)
+    return realtime_s(endpoint, load, beside if load.tier is Tier.REALTIME else ())
 
 
-def total_s(endpoint: Endpoint, main: Sequence[Load], follow_ups: Sequence[Load]) -> float:
+def total_s(
+    endpoint: Endpoint, main: Sequence[Load], follow_ups: Sequence[Load], beside: Sequence[Endpoint] = ()
+) -> float:
     """Upper estimate of a whole run: its parts one after the other, as the runner asks them."""
     windows = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier in WINDOW_S)
-    at_once = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier not in WINDOW_S)
+    at_once = sum(part_s(endpoint, load, beside) for load in (*main, *follow_ups) if load.tier not in WINDOW_S)
     return windows + max(0.0, at_once - (_OVERLAP_S if windows else 0.0))

@@ -17,7 +17,7 @@ from pathlib import Path
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.parts import being_written, settle
-from semtel_batch.records import Answer, BatchState, Outcome, Pace, Progress, Receipt, Shard
+from semtel_batch.records import Answer, BatchState, Event, Outcome, Pace, Progress, Receipt, Shard
 from semtel_batch.transport.batch_api import BatchApi, CallFailed, Object
 from semtel_batch.transport.batch_ledger import Ledger
 from semtel_batch.transport.batch_objects import (
@@ -102,6 +102,9 @@ class BatchTransport:
             self._cancel(batch_id)
 
     def paces(self) -> tuple[Pace, ...]:
+        return ()
+
+    def events(self) -> tuple[Event, ...]:
         return ()
 
     def close(self) -> None:

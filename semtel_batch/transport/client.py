@@ -5,9 +5,6 @@ Not the SDK: a call costs it 1 to 9 ms of CPU, and this about 0.2.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,21 +13,20 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import orjson
 
 from semtel_batch.crashpoints import reach
-from semtel_batch.errors import Incomplete
+from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.records import Endpoint
 from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.headers import read_allowances, reset_wait_s, retry_after_s
 from semtel_batch.transport.limit import Adaptive, Sample
-from semtel_batch.transport.limiter import Admission, Budget, Slots, Ticket, need_tokens
+from semtel_batch.transport.limiter import Budget, Gate, Ticket
 from semtel_batch.transport.pace import Recorder
 from semtel_batch.transport.protocol import NoCapacity
 from semtel_batch.transport.replies import ProviderError, parse, provider_error
 from semtel_batch.transport.shardfile import Call
-from semtel_batch.transport.verdicts import Patience, Verdict, judge, stopping_error, stops
-
-log = logging.getLogger("semtel_batch.transport")
+from semtel_batch.transport.verdicts import Patience, Verdict, judge, stopping_error
 
 _CONNECT_S = 10.0
 _NO_ERROR = ProviderError()
@@ -49,120 +45,138 @@ class Reply:
 
 
 class Client:
-    """Sends requests to an endpoint when there is room, and learns from what comes back. Belongs to one event loop."""
+    """Sends requests to an endpoint that has room, and learns from what comes back. Belongs to one event loop.
+
+    Requests are composed once for all members of a pool, with `composed_for` as their model: the endpoint's own name,
+    on Azure a deployment's, is put in its place. That is all that differs.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, connection: Connection, *, patience: Patience, rng: random.Random, tasks: int = 1
+        self, endpoint: Endpoint, connection: Connection, *, patience: Patience, tasks: int = 1, composed_for: str = ""
     ) -> None:
         self.connection = connection
-        self.sending: set[object] = set()  # the tasks whose request is out
         self.recorder = Recorder(endpoint.name, clock=time.monotonic)
-        self._patience, self._random = patience, rng
-        self._kind = endpoint.kind
+        self._patience = patience
         now = time.monotonic()
-        self._budget = Budget(rpm=endpoint.rpm, tpm=endpoint.tpm, kind=endpoint.kind, now=now, tasks=tasks)
-        self._admission = Admission(self._budget, clock=time.monotonic)
-        self._slots = Slots(Adaptive.shared(endpoint.concurrency, tasks))
+        budget = Budget(rpm=endpoint.rpm, tpm=endpoint.tpm, kind=endpoint.kind, now=now, tasks=tasks)
+        self.gate = Gate(budget, Adaptive.shared(endpoint.concurrency, tasks), endpoint.kind)
         self._session: aiohttp.ClientSession | None = None
         self._proxy = None if connection.is_local else _proxy(connection.base_url)
         self._urls: dict[str, str] = {}
-        self._replied_at = self._well_at = now
+        self._heads = model_head(composed_for or endpoint.model), model_head(endpoint.model)
+        self.replied_at = now
+        self._failing_since: float | None = None  # since when it fails whatever it is asked
 
-    async def send(self, call: Call) -> Reply:
-        """Send a request once, when there is room for it. Raises what ends all work at this endpoint."""
-        tokens = self._tokens(call)
-        await self._slots.take()
+    @property
+    def name(self) -> str:
+        return self.connection.endpoint
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it fails even when it is asked one thing at a time."""
+        return self._failing_since is not None
+
+    async def send(self, call: Call, ticket: Ticket) -> Reply:
+        """Send a request once; it was let in with `ticket`."""
+        tokens = self.tokens(call)
+        in_flight, started_at = self.gate.n_taken, time.monotonic()
+        reply: Reply | None = None
         try:
-            ticket = await self._admission.admit(tokens)
-            reply = await self._sent(call, tokens, ticket)
+            reply = await self._post(call, started_at)
         finally:
-            self._slots.give_back()
+            self.gate.budget.settle(tokens, None if reply is None else _used(reply))
+        self._learn(reply, ticket, Sample(started_at, time.monotonic(), in_flight))
         return reply
 
     def judged(self, reply: Reply) -> Verdict:
-        """What a reply calls for. Raises EndpointError if nothing more should be sent here."""
+        """What a reply calls for."""
         if reply.status_code == 200:
             return Verdict.FINAL
         if reply.status_code == 0:
             return Verdict.RETRY
-        verdict = judge(reply.status_code, reply.error, (reply.headers or {}).get("x-should-retry"))
-        if stops(verdict):
-            to = self.connection
-            raise stopping_error(
-                verdict, endpoint=to.endpoint, model=to.model, key_env=to.key_env, base_url=to.base_url
-            )
-        return verdict
+        return judge(reply.status_code, reply.error, (reply.headers or {}).get("x-should-retry"))
 
-    async def back_off(self, reply: Reply, verdict: Verdict, n: int) -> None:
-        """Wait before the next try; a time the server names holds for the whole endpoint, ours for this request."""
+    def stopped_by(self, verdict: Verdict) -> EndpointError:
+        """Why nothing more should be sent here after such a verdict."""
+        to = self.connection
+        return stopping_error(verdict, endpoint=to.endpoint, model=to.model, key_env=to.key_env, base_url=to.base_url)
+
+    def told_wait_s(self, reply: Reply, verdict: Verdict) -> float | None:
+        """How long the server asks to be left alone; that holds for all that is sent there, if it is about load."""
         told = retry_after_s(reply.headers, datetime.now(UTC)) if reply.headers is not None else None
         if told is None and verdict is Verdict.RATE_LIMITED:
             told = reset_wait_s(read_allowances(reply.headers or {}))
-        own = self._patience.backoff_s(n, verdict, self._random)
-        log.debug("%s: %s (%s), try again in %.1f s", self.connection.endpoint, verdict, reply.error.code, told or own)
-        if told is not None and told > self._patience.longest_wait_s:
-            raise Incomplete(
-                f"Endpoint '{self.connection.endpoint}' asks to wait {told / 60:.0f} minutes (a daily limit?); "
-                "run the same command again then: it goes on where it stopped."
-            )
         if told is not None and verdict is not Verdict.RETRY:
-            self._budget.pause(told, time.monotonic())
-            # Spread the return of those that wait together.
-            own = self._random.uniform(0.0, min(1.0, told))
-        await asyncio.sleep(own if told is None or verdict is not Verdict.RETRY else told)
+            self.gate.budget.pause(told, time.monotonic())
+        return told
 
     def is_too_large(self, call: Call) -> bool:
         """Whether a request exceeds a whole minute's tokens, so that it never gets in."""
-        return self._budget.is_too_large(self._tokens(call))
+        return self.gate.budget.is_too_large(self.tokens(call))
 
-    def stop_if_unreachable(self, reply: Reply, since: float) -> None:
-        """Stop the pass instead of failing item after item when the endpoint has not once replied all this while."""
-        if reply.status_code == 0 and self._replied_at < since:
-            raise Incomplete(
-                f"Endpoint '{self.connection.endpoint}' can't be reached at {self.connection.base_url} "
-                f"({reply.error.code}); check the address and the network, then run the same command again."
+    def unreachable(self, reply: Reply) -> Incomplete:
+        return Incomplete(
+            f"Endpoint '{self.name}' can't be reached at {self.connection.base_url} "
+            f"({reply.error.code}); check the address and the network, then run the same command again."
+        )
+
+    def rest(self, longest_s: float) -> None:
+        """Leave an endpoint alone for a moment that fails even when it is asked one thing."""
+        n_in_vain = self.gate.limit.n_in_vain
+        self.gate.budget.pause(self._patience.rest_s(n_in_vain, longest_s), time.monotonic())
+
+    def outage(self, reply: Reply) -> Incomplete | None:
+        """What is to be said of an endpoint that has failed for so long that waiting on is no use."""
+        now = time.monotonic()
+        failed_s = 0.0 if self._failing_since is None else now - self._failing_since
+        if reply.status_code == 0 and min(failed_s, now - self.replied_at) > self._patience.outage_s:
+            return self.unreachable(reply)
+        if failed_s > self._patience.longest_wait_s:
+            refused = NoCapacity if self._patience.is_for_room and reply.status_code == 429 else Incomplete
+            return refused(
+                f"Endpoint '{self.name}' has answered nothing but errors for "
+                f"{self._patience.longest_wait_s / 60:.0f} minutes (last: status {reply.status_code}, "
+                f"{reply.error.code or reply.error.type}); run the same command later: it goes on where it stopped."
             )
+        return None
 
     async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
-    def _tokens(self, call: Call) -> int:
-        return need_tokens(self._kind, len(call.body), call.token_cap)
+    def tokens(self, call: Call) -> int:
+        return self.gate.tokens(len(call.body), call.token_cap)
 
-    async def _sent(self, call: Call, tokens: int, ticket: Ticket) -> Reply:
-        task = asyncio.current_task()
-        in_flight, started_at = len(self.sending) + 1, time.monotonic()
-        reply: Reply | None = None
-        self.sending.add(task)
-        try:
-            reply = await self._post(call, started_at)
-        finally:
-            self.sending.discard(task)
-            self._budget.settle(tokens, None if reply is None else _used(reply))
-        self._learn(reply, ticket, Sample(started_at, time.monotonic(), in_flight))
-        return reply
+    def _own(self, body: bytes) -> bytes:
+        """A body with this endpoint's own name of the model."""
+        composed, own = self._heads
+        if composed == own:
+            return body
+        if body.startswith(composed):
+            return own + body[len(composed) :]
+        return orjson.dumps(orjson.loads(body) | {"model": self.connection.model})
 
     async def _post(self, call: Call, started_at: float) -> Reply:
         if self._session is None:
             self._session = self._open_session()
+        data = self._own(call.body)
         url = self._urls.get(call.url) or self._urls.setdefault(call.url, self.connection.url(call.url))
         try:
             # Redirects are not followed: they would carry key and text to another address.
-            async with self._session.post(url, data=call.body, proxy=self._proxy, allow_redirects=False) as response:
+            async with self._session.post(url, data=data, proxy=self._proxy, allow_redirects=False) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return Reply(status_code=0, error=ProviderError(code=type(error).__name__))
         reach("realtime.answered")
-        self._replied_at = time.monotonic()
+        self.replied_at = time.monotonic()
         body = parse(content)
         return Reply(
             status_code=response.status,
             body=body,
             error=_NO_ERROR if response.status == 200 else provider_error(body),
             headers=response.headers,
-            latency_s=self._replied_at - started_at,
+            latency_s=self.replied_at - started_at,
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -174,34 +188,28 @@ class Client:
 
     def _learn(self, reply: Reply, ticket: Ticket, sample: Sample) -> None:
         """Pass on what a reply says: to the budget its headers, to the concurrency limit how it went."""
+        gate, status = self.gate, reply.status_code
         if reply.headers is not None:
-            self._budget.hear(read_allowances(reply.headers), ticket, sample.ended_at)
-        limit, status = self._slots.limit, reply.status_code
+            gate.budget.hear(read_allowances(reply.headers), ticket, sample.ended_at)
+        limit = gate.limit
         if status == 200:
             limit = limit.success(sample)
+            gate.answered(sample.ended_at - sample.started_at)
         elif status in _DROPPED or status >= 500:
             limit = limit.dropped(sample)
         else:
             limit = limit.ignored(sample)
+        gate.limit = limit
         self.recorder.note(status, sample.latency_s, sample.in_flight, limit.number)
-        self._slots.learn(limit)
-        if limit.n_in_vain:
-            self._rest(reply, limit.n_in_vain, sample.ended_at)
-        elif status not in _DROPPED and status < 500:
-            self._well_at = sample.ended_at
+        if not limit.n_in_vain:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = sample.ended_at
 
-    def _rest(self, reply: Reply, n_in_vain: int, now: float) -> None:
-        """Leave an endpoint alone for a moment that fails even when it is asked one thing; end the run in time."""
-        self._budget.pause(self._patience.rest_s(n_in_vain), now)
-        if now - self._replied_at > self._patience.outage_s:
-            self.stop_if_unreachable(reply, now)
-        if now - self._well_at > self._patience.longest_wait_s:
-            refused = NoCapacity if self._patience.is_for_room and reply.status_code == 429 else Incomplete
-            raise refused(
-                f"Endpoint '{self.connection.endpoint}' has answered nothing but errors for "
-                f"{self._patience.longest_wait_s / 60:.0f} minutes (last: status {reply.status_code}, "
-                f"{reply.error.code or reply.error.type}); run the same command later: it goes on where it stopped."
-            )
+
+def model_head(model: str) -> bytes:
+    """How the bodies begin that we compose for a model."""
+    return b'{"model":%s,' % orjson.dumps(model)
 
 
 def _used(reply: Reply) -> int | None:

@@ -1,22 +1,24 @@
-"""From an endpoint and a tier to the transport that serves it."""
+"""From endpoints and a tier to the transport that serves them."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from semtel_batch.errors import BadConfig
-from semtel_batch.records import Endpoint, Tier
-from semtel_batch.transport.connection import connection
+from semtel_batch.errors import BadConfig, KeyMissing
+from semtel_batch.records import Change, Endpoint, Tier
+from semtel_batch.transport.connection import Connection, connection
 from semtel_batch.transport.protocol import Transport
 from semtel_batch.transport.verdicts import Patience
 
 FLEX_TIMEOUT_S = 900.0  # OpenAI's advice for its flex tier
+log = logging.getLogger("semtel_batch.transport")
 
 
 def open_transport(
-    endpoint: Endpoint,
+    members: Sequence[Endpoint],
     tier: Tier,
     environ: Mapping[str, str],
     *,
@@ -24,28 +26,50 @@ def open_transport(
     now: Callable[[], float] = time.time,
     patience: Patience | None = None,
 ) -> Transport:
-    """Open the way to an endpoint in one tier; `now` is wall-clock time, unix seconds.
+    """Open the way to endpoints in one tier; `now` is wall-clock time, unix seconds.
 
-    `tasks` counts all processes that use the endpoint, this one too: realtime takes its share of what is allowed.
+    Realtime asks all `members`, the first of which the requests are composed for; every other tier has one.
+    `tasks` counts all processes that use the endpoints, this one too: realtime takes its share of what is allowed.
     `patience` says how long trouble is borne; without it, the tier's own.
     """
-    reached = connection(endpoint, environ)
+    first = members[0]
     # Each is imported when it is asked for: the SDK behind the batch tier alone takes most of a second to import.
     if tier is Tier.REALTIME:
-        from semtel_batch.transport.realtime import RealtimeTransport
-
-        return RealtimeTransport(endpoint, reached, tasks=tasks, patience=patience)
+        return _open_realtime(members, environ, tasks, patience)
+    reached = connection(first, environ)
     if tier is Tier.FLEX:
         from semtel_batch.transport.realtime import RealtimeTransport
 
         patient = replace(reached, timeout_s=max(reached.timeout_s, FLEX_TIMEOUT_S))
         patience = patience or Patience.with_flex()
-        return RealtimeTransport(endpoint, patient, tasks=tasks, patience=patience, tier=tier)
+        return RealtimeTransport([(first, patient)], tasks=tasks, patience=patience, tier=tier)
     if tier is Tier.BATCH:
         from semtel_batch.transport.batch import BatchTransport
 
         return BatchTransport(reached, now=now, patience=patience)
     raise BadConfig(
-        f"Endpoint '{endpoint.name}' lists tier '{tier}', which can't be used yet; "
+        f"Endpoint '{first.name}' lists tier '{tier}', which can't be used yet; "
         "leave 'realtime' and 'batch' in its tiers in semtel.toml."
     )
+
+
+def _open_realtime(
+    members: Sequence[Endpoint], environ: Mapping[str, str], tasks: int, patience: Patience | None
+) -> Transport:
+    """Open a pool. A member that has no key is left out, as one is whose key is refused; without any it is an error."""
+    from semtel_batch.transport.realtime import RealtimeTransport
+
+    reached: list[tuple[Endpoint, Connection]] = []
+    without: dict[str, KeyMissing] = {}
+    for endpoint in members:
+        try:
+            reached.append((endpoint, connection(endpoint, environ)))
+        except KeyMissing as error:
+            without[endpoint.name] = error
+    if not reached:
+        raise without[members[0].name]
+    way = RealtimeTransport(reached, composed_for=members[0].model, tasks=tasks, patience=patience)
+    for name, problem in without.items():
+        log.warning("%s Its work goes to %s.", problem, ", ".join(endpoint.name for endpoint, _ in reached))
+        way.pool.report(name, Change.STOPPED, str(problem))
+    return way

@@ -1,15 +1,11 @@
 """What enforces an endpoint's limits: room per minute (requests and tokens), and how many are in flight.
 
-`Budget` is the arithmetic, without waiting: time is handed in, so that tests run in simulated time. `Admission` and
-`Slots` wait on it, first come first served: whoever is at the head waits until there is room for it, so that a long
-conversation is never passed by short ones for ever.
+It is the arithmetic, without waiting: time is handed in, so that tests run in simulated time. `rotation` waits on it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,15 +13,13 @@ from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances
 from semtel_batch.transport.limit import Limit
 
-Sleep = Callable[[float], Awaitable[None]]
-
 # What may be saved up while idle: one second's worth, as Azure judges requests over sub-windows of 1 s or 10 s. Where
 # the server's headers show a bucket of OpenAI's kind, its own capacity holds: the whole limit.
 _BURST_S = 1.0
 _ROUNDING = 1e-6  # of a request or token: less than this is missing only by the arithmetic of floats
 _BYTES_PER_TOKEN = 4  # how OpenAI estimates a request's tokens from its length
-# A wait is cut into pieces of this, so that a pause or the server's word that arrives meanwhile counts.
-_LOOK_AGAIN_S = 0.25
+_UNMEASURED_S = 1.0  # latency of an endpoint that has not answered yet
+_FOLLOW = 0.1  # how fast the latency follows the last answer
 
 
 def need_tokens(kind: EndpointKind, n_bytes: int, token_cap: int) -> int:
@@ -128,9 +122,15 @@ class Budget:
         self._server_counts_tokens = False
         self._largest: int | None = tpm
 
-    def wait_s(self, tokens: int, now: float) -> float:
-        wait = max(self._requests.wait_s(1.0, now), self._tokens.wait_s(tokens, now))
+    def wait_s(self, tokens: int, now: float, n: int = 1) -> float:
+        """How long until `n` requests of so many tokens together fit; 0 if they do now."""
+        wait = max(self._requests.wait_s(n, now), self._tokens.wait_s(tokens, now))
         return max(wait, self._paused_until - now)
+
+    def per_s(self, tokens: int) -> float:
+        """Requests of this size that it lets in a second for good; infinite without a limit."""
+        requests, room = self._requests.rate, self._tokens.rate
+        return min(math.inf if requests is None else requests, math.inf if room is None else room / max(1, tokens))
 
     def take(self, tokens: int) -> Ticket:
         """Reserve room for one request that is sent now. Failed ones count too, so it is never given back unasked."""
@@ -161,6 +161,9 @@ class Budget:
         """Send nothing to this endpoint until then."""
         self._paused_until = max(self._paused_until, now + wait_s)
 
+    def paused_s(self, now: float) -> float:
+        return max(0.0, self._paused_until - now)
+
     def is_too_large(self, tokens: int) -> bool:
         """Whether a request exceeds the whole limit, so that waiting can't help it."""
         return self._largest is not None and tokens > self._largest
@@ -170,62 +173,55 @@ def _per_second(per_minute: int | None) -> float | None:
     return None if per_minute is None else per_minute / 60
 
 
-class Admission:
-    """Waits for room in a budget, in the order of asking."""
+class Standing(NamedTuple):
+    """How an endpoint stands for one request."""
 
-    def __init__(self, budget: Budget, *, clock: Callable[[], float], sleep: Sleep = asyncio.sleep) -> None:
-        self.budget = budget
-        self._clock = clock
-        self._sleep = sleep
-        self._turn = asyncio.Lock()  # first in, first out
-        self._n_waiting = 0
+    room_s: float  # until requests and tokens a minute, and what it was told to wait, let it in
+    slot_s: float  # expected until one of those in flight makes way; 0: there is a slot
+    turn_s: float  # that it would keep the endpoint busy, those in flight before it
 
-    async def admit(self, tokens: int) -> Ticket:
-        if not self._n_waiting and self.budget.wait_s(tokens, self._clock()) <= 0:
-            return self.budget.take(tokens)
-        self._n_waiting += 1
-        try:
-            async with self._turn:
-                while (wait := self.budget.wait_s(tokens, self._clock())) > 0:
-                    await self._sleep(min(wait, _LOOK_AGAIN_S))
-                return self.budget.take(tokens)
-        finally:
-            self._n_waiting -= 1
+    @property
+    def wait_s(self) -> float:
+        return max(self.room_s, self.slot_s)
 
 
-class Slots:
-    """Lets at most a limit's number of requests be in flight, in the order of asking."""
+NOTHING_AHEAD = Ticket(0, 0)
 
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.n_taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        if not self._waiting and self.n_taken < self.limit.number:
-            self.n_taken += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # was let in and cancelled in the same moment
-                self.give_back()
-            raise
+class Gate:
+    """One endpoint's limits together: a budget, a concurrency limit, and how fast it was seen to answer."""
 
-    def give_back(self) -> None:
-        self.n_taken -= 1
-        self._let_in()
+    def __init__(self, budget: Budget, limit: Limit, kind: EndpointKind) -> None:
+        self.budget, self.limit, self.kind = budget, limit, kind
+        self.n_taken = 0  # in flight
+        self.is_open = True  # False: nothing more is sent there
+        self.latency_s: float | None = None
 
-    def learn(self, limit: Limit) -> None:
-        """Go on with what the policy became; more room is used at once, less as slots come back."""
-        self.limit = limit
-        self._let_in()
+    def tokens(self, n_bytes: int, token_cap: int) -> int:
+        return need_tokens(self.kind, n_bytes, token_cap)
 
-    def _let_in(self) -> None:
-        while self._waiting and self.n_taken < self.limit.number:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self.n_taken += 1
-                turn.set_result(None)
+    def is_ready(self, tokens: int, now: float) -> bool:
+        return self.n_taken < self.limit.number and self.budget.wait_s(tokens, now) <= 0
+
+    def standing(self, tokens: int, now: float, ahead: Ticket = NOTHING_AHEAD) -> Standing:
+        """How it stands for a request that comes after those `ahead`.
+
+        A slot comes free every latency / number seconds (Little's law); the time that a request keeps the endpoint
+        busy is that of the shortest-expected-delay rule, (n + 1) / service rate.
+        """
+        latency_s = self.latency_s or _UNMEASURED_S
+        number = self.limit.number
+        n_short = self.n_taken + ahead.n + 1 - number
+        return Standing(
+            room_s=max(0.0, self.budget.wait_s(tokens + ahead.tokens, now, ahead.n + 1)),
+            slot_s=n_short * latency_s / number if n_short > 0 else 0.0,
+            turn_s=(self.n_taken + 1) / min(number / latency_s, self.budget.per_s(tokens)),
+        )
+
+    def take(self, tokens: int) -> Ticket:
+        self.n_taken += 1
+        return self.budget.take(tokens)
+
+    def answered(self, latency_s: float) -> None:
+        last = self.latency_s
+        self.latency_s = latency_s if last is None else last + _FOLLOW * (latency_s - last)

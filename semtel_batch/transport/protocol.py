@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 from semtel_batch.errors import Incomplete
-from semtel_batch.records import Answer, Pace, Progress, Receipt, Shard
+from semtel_batch.records import Answer, Event, Pace, Progress, Receipt, Shard
 
 Note = Callable[[Receipt], None]
 """Makes a receipt durable. Called as soon as the provider has given an id, before anything else is sent."""
@@ -30,7 +30,7 @@ class NoCapacity(Incomplete):
 
 
 class Transport(Protocol):
-    """The way to one endpoint in one tier."""
+    """The way to one endpoint in one tier, in realtime to all endpoints that share the work."""
 
     def submit(self, shard: Shard, receipt: Receipt, note: Note) -> Receipt:
         """Hand the shard's file over; at most one live submission exists for its key whatever happened before.
@@ -60,6 +60,10 @@ class Transport(Protocol):
 
     def paces(self) -> Sequence[Pace]:
         """What the endpoint was seen to do since the last call, second by second; nothing where that says nothing."""
+        ...
+
+    def events(self) -> Sequence[Event]:
+        """Which endpoints were stopped, rested or taken up again since the last call; nothing outside realtime."""
         ...
 
     def close(self) -> None:

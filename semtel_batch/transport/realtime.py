@@ -1,6 +1,6 @@
-"""Realtime answers: a shard's file worked through within the endpoint's limits.
+"""Realtime answers: a shard's file worked through within the limits of the endpoints that share it.
 
-One event loop in a thread of its own serves all shards of an endpoint; workers pull requests from the file as they
+One event loop in a thread of its own serves all shards of a pool; workers pull requests from the file as they
 get free, so that memory does not grow with the shard; answers come out in groups worth writing down.
 """
 
@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import replace
 
 from semtel_batch.crashpoints import reach
-from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard, Tier
+from semtel_batch.records import Answer, BatchState, Endpoint, Event, Outcome, Pace, Progress, Receipt, Shard, Tier
 from semtel_batch.transport.client import Client, Reply
 from semtel_batch.transport.connection import Connection
+from semtel_batch.transport.pool import Pool
 from semtel_batch.transport.protocol import Note
 from semtel_batch.transport.replies import answer_from
 from semtel_batch.transport.shardfile import Call, calls
-from semtel_batch.transport.verdicts import Patience, Verdict
+from semtel_batch.transport.verdicts import Patience, Verdict, stops
 from semtel_batch.transport.workers import LoopThread, Workers
 
 _CLOSE_S = 10.0
@@ -29,23 +30,28 @@ _STATES = frozenset({Verdict.RATE_LIMITED, Verdict.SLOW_DOWN})
 
 
 class RealtimeTransport:
-    """Answers a shard's requests one by one, now."""
+    """Answers a shard's requests one by one, now, by all endpoints of a pool together."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        connection: Connection,
+        members: Sequence[tuple[Endpoint, Connection]],
         *,
+        composed_for: str = "",
         seed: int = 0,
         tasks: int = 1,
         patience: Patience | None = None,
         tier: Tier = Tier.REALTIME,
     ) -> None:
+        """`composed_for` is the model's name in the shards' lines; without it, the first member's own."""
         self._tier = tier
         self._patience = patience or Patience()
-        rng = random.Random(seed)
-        self._client = Client(endpoint, connection, patience=self._patience, rng=rng, tasks=tasks)
-        self._n_workers = endpoint.concurrency
+        name = composed_for or members[0][0].model
+        clients = [
+            Client(endpoint, connection, patience=self._patience, tasks=tasks, composed_for=name)
+            for endpoint, connection in members
+        ]
+        self.pool = Pool(clients, patience=self._patience, rng=random.Random(seed))
+        self._n_workers = sum(endpoint.concurrency for endpoint, _ in members)
         self._passes: set[Workers] = set()
         self._thread: LoopThread | None = None
 
@@ -58,7 +64,7 @@ class RealtimeTransport:
     def answers(self, shard: Shard, receipt: Receipt, done: Collection[str]) -> Iterator[list[Answer]]:
         owed = calls(shard.path, done if isinstance(done, Set) else frozenset(done))
         n_workers = max(1, min(self._n_workers, shard.n_requests))
-        workers = Workers(owed, self._ask, n_workers=n_workers, sending=self._client.sending)
+        workers = Workers(owed, self._ask, n_workers=n_workers, sending=self.pool.sending)
         self._passes.add(workers)
         self._thread = self._thread or LoopThread("semtel-realtime")
         running = self._thread.start(workers.run())
@@ -71,11 +77,14 @@ class RealtimeTransport:
         finally:
             running.cancel()
             workers.ended.wait(5)
-            self._client.recorder.end()
+            self.pool.end_span()
             self._passes.discard(workers)
 
     def paces(self) -> list[Pace]:
-        return self._client.recorder.take()
+        return self.pool.paces()
+
+    def events(self) -> list[Event]:
+        return self.pool.events()
 
     def cancel(self, shard: Shard, receipt: Receipt) -> None:
         if self._thread is not None:
@@ -94,27 +103,30 @@ class RealtimeTransport:
             workers.drain(0.0)
         while not all(workers.ended.is_set() for workers in self._passes):
             await asyncio.sleep(0.01)
-        await self._client.close()
+        await self.pool.close()
 
     async def _ask(self, call: Call) -> Answer:
         """Send a request until it is answered or its tries are spent."""
-        client, started_at = self._client, time.monotonic()
-        n_failed = n_limited = 0
+        pool, started_at = self.pool, time.monotonic()
+        n_tries = n_failed = n_limited = 0
+        avoid: int | None = None
         while True:
-            reply = await client.send(call)
-            verdict = client.judged(reply)
-            n_tries = n_failed + n_limited + 1
+            avoid, reply = await pool.send(call, avoid)
+            n_tries += 1
+            verdict = pool.judged(avoid, reply)
             if verdict is Verdict.FINAL:
-                return self._answer(call, reply, n_tries)
+                return self._answer(call, reply, n_tries, pool.clients[avoid].name)
+            if stops(verdict):
+                continue  # that member's own trouble: the request has lost nothing
             is_limited = verdict in _STATES
             n_limited, n_failed = n_limited + is_limited, n_failed + (not is_limited)
-            too_large = verdict is Verdict.RATE_LIMITED and client.is_too_large(call)
+            too_large = verdict is Verdict.RATE_LIMITED and pool.is_too_large(call)
             if too_large or self._patience.is_spent(n_failed, n_limited):
-                client.stop_if_unreachable(reply, started_at)
-                return self._answer(call, reply, n_tries)
-            await client.back_off(reply, verdict, n_limited if is_limited else n_failed)
+                pool.stop_if_unreachable(avoid, reply, started_at)
+                return self._answer(call, reply, n_tries, pool.clients[avoid].name)
+            await pool.back_off(avoid, reply, verdict, n_limited if is_limited else n_failed)
 
-    def _answer(self, call: Call, reply: Reply, n_tries: int) -> Answer:
+    def _answer(self, call: Call, reply: Reply, n_tries: int, endpoint: str) -> Answer:
         if reply.status_code == 0:
             return Answer(
                 custom_id=call.custom_id,
@@ -122,9 +134,11 @@ class RealtimeTransport:
                 error_code=reply.error.code,
                 error_message="no reply from the endpoint",
                 n_tries=n_tries,
+                endpoint=endpoint,
             )
         answer = answer_from(call.custom_id, reply.status_code, reply.body)
-        return replace(answer, latency_s=reply.latency_s, n_tries=n_tries, tier=self._billed_as(reply))
+        billed_as = self._billed_as(reply)
+        return replace(answer, latency_s=reply.latency_s, n_tries=n_tries, tier=billed_as, endpoint=endpoint)
 
     def _billed_as(self, reply: Reply) -> Tier | None:
         """The tier that a flex answer was served in; None where there is nothing to tell apart."""

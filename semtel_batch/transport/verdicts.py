@@ -24,6 +24,7 @@ class Verdict(StrEnum):
 
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"})
+_MODEL_CODES = frozenset({"model_not_found", "DeploymentNotFound"})  # some servers say it with a 400
 _STOPPING = frozenset({Verdict.OUT_OF_QUOTA, Verdict.DENIED, Verdict.NOT_THERE})
 
 
@@ -34,7 +35,7 @@ def judge(status_code: int, error: ProviderError, should_retry: str | None = Non
     if status_code in (401, 403):
         return Verdict.DENIED
     # A redirect is a wrong address too: following it would carry key and text to another host.
-    if status_code in (404, 405) or 300 <= status_code < 400:
+    if status_code in (404, 405) or 300 <= status_code < 400 or error.code in _MODEL_CODES:
         return Verdict.NOT_THERE
     if status_code == 429:
         return Verdict.RATE_LIMITED
@@ -92,6 +93,7 @@ class Patience:
     cap_s: float = 60.0
     slow_down_factor: float = 4.0
     longest_rest_s: float = 4.0  # between single tries of an endpoint that fails whatever it is asked
+    longest_rest_beside_s: float = 30.0  # the same, where others of its pool do its work meanwhile
     longest_wait_s: float = 900.0  # asked to wait longer than this (a daily limit), a run stops and says so
     is_for_room: bool = False  # the tier is served when there is room: 429s may last, and say nothing of our pace
     looks_s: tuple[float, ...] = (1.0, 5.0)  # when the lists are read after a call that may have passed: they may lag
@@ -109,10 +111,10 @@ class Patience:
     def is_spent(self, n_failed: int, n_limited: int) -> bool:
         return n_failed >= self.n_tries or n_limited >= self.n_rate_limited
 
-    def rest_s(self, n_in_vain: int) -> float:
+    def rest_s(self, n_in_vain: int, longest_s: float) -> float:
         """How long to leave an endpoint alone that failed so often in a row."""
         rest_s = self.base_s * 2.0 ** min(n_in_vain - 1, 30) if n_in_vain else 0.0
-        return min(rest_s, self.longest_rest_s, self.cap_s)
+        return min(rest_s, longest_s, self.cap_s)
 
     @property
     def outage_s(self) -> float:

@@ -64,7 +64,7 @@ class Case:
     folder: Path
 
     def open(self, key: str = KEY, patience: Patience = QUICK, **changes: Any) -> Transport:
-        return open_transport(replace(self.endpoint, **changes), self.tier, {VARIABLE: key}, patience=patience)
+        return open_transport((replace(self.endpoint, **changes),), self.tier, {VARIABLE: key}, patience=patience)
 
     def shard(self, n: int, *, name: str = "shard-1", **body: Any) -> Shard:
         path = self.folder / f"{name}.jsonl"

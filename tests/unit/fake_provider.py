@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
 from small_job import START
 
-from semtel_batch.records import Answer, BatchState, Endpoint, Outcome, Pace, Progress, Receipt, Shard, Tier, Usage
+from semtel_batch.records import (
+    Answer,
+    BatchState,
+    Endpoint,
+    Event,
+    Outcome,
+    Pace,
+    Progress,
+    Receipt,
+    Shard,
+    Tier,
+    Usage,
+)
 from semtel_batch.transport.protocol import EnqueuedFull, Note
 from semtel_batch.transport.shardfile import Call, calls
 
@@ -86,8 +98,8 @@ class FakeProvider:
     n_open: int = 0
     n_created: int = 0
 
-    def open(self, endpoint: Endpoint, tier: Tier) -> FakeTransport:
-        self.opened.append((endpoint.name, tier))
+    def open(self, members: Sequence[Endpoint], tier: Tier) -> FakeTransport:
+        self.opened.append((members[0].name, tier))
         self.n_open += 1
         return (FakeRealtime if tier is Tier.REALTIME else FakeBatches)(self)
 
@@ -107,6 +119,9 @@ class FakeTransport:
         self.provider = provider
 
     def paces(self) -> tuple[Pace, ...]:
+        return ()
+
+    def events(self) -> tuple[Event, ...]:
         return ()
 
     def close(self) -> None:

@@ -11,9 +11,13 @@ from functools import cache
 
 from simulated_loop import now, simulate
 
+from semtel_batch.records import EndpointKind
 from semtel_batch.transport.limit import Fixed, Limit, Sample
-from semtel_batch.transport.limiter import Slots
+from semtel_batch.transport.limiter import Budget, Gate
+from semtel_batch.transport.rotation import Rotation
 from semtel_batch.transport.verdicts import Patience
+
+PATIENCE = Patience()
 
 Change = tuple[float, Callable[[], object]]
 
@@ -69,24 +73,25 @@ def run(limit: Limit, server: Server, seconds: float, changes: Sequence[Change] 
 
 
 async def _run(limit: Limit, server: Server, seconds: float, changes: Sequence[Change], n_clients: int) -> Run:
-    slots, found = Slots(limit), Run(limits=[(0.0, limit.number)])
+    gate = Gate(Budget(rpm=None, tpm=None, kind=EndpointKind.OPENAI, now=0.0), limit, EndpointKind.OPENAI)
+    rotation, found = Rotation([gate], clock=now), Run(limits=[(0.0, limit.number)])
     for at, change in changes:
         asyncio.get_running_loop().call_later(at, change)
 
     async def client() -> None:
         while now() < seconds:
-            await slots.take()
+            await rotation.enter(1, 0)
             started_at, in_flight = now(), server.n_out + 1
             answered = await server.ask()
             sample = Sample(started_at, now(), in_flight)
-            slots.learn(slots.limit.success(sample) if answered else slots.limit.dropped(sample))
-            if slots.limit.number != found.limits[-1][1]:
-                found.limits.append((now(), slots.limit.number))
+            gate.limit = gate.limit.success(sample) if answered else gate.limit.dropped(sample)
+            if gate.limit.number != found.limits[-1][1]:
+                found.limits.append((now(), gate.limit.number))
             if answered:
                 found.answered_at.append(now())
             else:
-                await asyncio.sleep(Patience().rest_s(slots.limit.n_in_vain))
-            slots.give_back()
+                await asyncio.sleep(PATIENCE.rest_s(gate.limit.n_in_vain, PATIENCE.longest_rest_s))
+            rotation.leave(0)
 
     await asyncio.gather(*(client() for _ in range(n_clients)))
     return found

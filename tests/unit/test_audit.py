@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -151,8 +151,8 @@ class QuickClock(SystemClock):
 
 
 def work(project: Project, sandbox: SandboxHandle, do: Callable[[Runner], object]) -> None:
-    def opened(endpoint: Endpoint, tier: Tier) -> Transport:
-        return open_transport(endpoint, tier, {"KEY": "k"})
+    def opened(members: Sequence[Endpoint], tier: Tier) -> Transport:
+        return open_transport(members, tier, {"KEY": "k"})
 
     with closing(Store(project.folder)) as store:
         do(Runner(store, store.plan(), opened, QuickClock(sandbox), lambda tick: None))

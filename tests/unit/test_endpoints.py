@@ -108,7 +108,7 @@ def test_a_key_does_not_travel_unencrypted() -> None:
 def test_which_transport_serves_a_tier(tier: Tier, name: str | None) -> None:
     if name is None:
         with pytest.raises(BadConfig, match="2h"):
-            open_transport(OPENAI, tier, ENVIRON)
+            open_transport((OPENAI,), tier, ENVIRON)
         return
-    with closing(open_transport(OPENAI, tier, ENVIRON)) as way:
+    with closing(open_transport((OPENAI,), tier, ENVIRON)) as way:
         assert type(way).__name__ == name

@@ -1,4 +1,4 @@
-"""Admission and concurrency in simulated time."""
+"""Budgets, and waiting on them, in simulated time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from simulated_loop import now, simulate
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances
 from semtel_batch.transport.limit import Fixed
-from semtel_batch.transport.limiter import Admission, Budget, Slots, Ticket, need_tokens, period_s
+from semtel_batch.transport.limiter import Budget, Gate, Ticket, need_tokens, period_s
+from semtel_batch.transport.rotation import Rotation
 
 OPENAI, AZURE = EndpointKind.OPENAI, EndpointKind.AZURE
 FIRST = Ticket(0, 0)
@@ -32,10 +33,10 @@ def tokens_left(limit: int, remaining: int) -> Allowances:
 
 async def admitted(budget: Budget, needs: list[int]) -> list[tuple[float, int]]:
     """When each request was let in, in the order of being let in; all ask at time 0."""
-    admission, log = Admission(budget, clock=now), []
+    rotation, log = Rotation([Gate(budget, Fixed(10**9), OPENAI)], clock=now), []
 
     async def one(number: int) -> None:
-        await admission.admit(needs[number])
+        await rotation.enter(1, needs[number])
         log.append((now(), number))
 
     await asyncio.gather(*(one(number) for number in range(len(needs))))
@@ -230,41 +231,3 @@ def test_openai_counts_the_larger_azure_the_sum() -> None:
     assert need_tokens(OPENAI, 4_000, 300) == 1_001
     assert need_tokens(OPENAI, 400, 300) == 300
     assert need_tokens(AZURE, 4_000, 300) == 1_301
-
-
-def test_slots_hold_the_limit_in_order_and_follow_a_change() -> None:
-    async def run() -> tuple[list[int], list[int]]:
-        slots, entered, taken = Slots(Fixed(2)), [], []
-
-        async def one(number: int) -> None:
-            await slots.take()
-            entered.append(number)
-            taken.append(slots.n_taken)
-            await asyncio.sleep(1.0)
-            slots.give_back()
-
-        work = asyncio.gather(*(one(number) for number in range(9)))
-        await asyncio.sleep(1.5)
-        slots.learn(Fixed(4))
-        await work
-        assert slots.n_taken == 0
-        return entered, taken
-
-    entered, taken = simulate(run())
-    assert entered == list(range(9))
-    assert max(taken[:4]) == 2
-    assert max(taken) == 4
-
-
-def test_a_waiter_that_is_cancelled_gives_its_turn_on() -> None:
-    async def run() -> int:
-        slots = Slots(Fixed(1))
-        await slots.take()
-        gone, next_one = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
-        await asyncio.sleep(0)
-        slots.give_back()  # lets `gone` in …
-        gone.cancel()  # … which is cancelled before it runs
-        await asyncio.wait_for(next_one, 1.0)
-        return slots.n_taken
-
-    assert simulate(run()) == 1

@@ -46,6 +46,6 @@ def test_what_the_transport_is_told(
     for number in range(n_leases):
         store.take_lease(f"plan {number}", f"n:{number}:x", now, now + timedelta(minutes=10))
     with running.running(session, store, chosen) as runner, pytest.raises(KeyMissing):
-        runner._work._open(chosen.endpoints[0], Tier.REALTIME)
+        runner._work._open(chosen.endpoints, Tier.REALTIME)
     store.close()
     assert told == [tasks]

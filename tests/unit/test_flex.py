@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -35,9 +35,9 @@ class FlexProvider(FakeProvider):
     after_group: Callable[[], None] = lambda: None
     tiers_asked: list[object] = field(default_factory=list)
 
-    def open(self, endpoint: Endpoint, tier: Tier) -> FakeTransport:
+    def open(self, members: Sequence[Endpoint], tier: Tier) -> FakeTransport:
         self.n_open += 1
-        self.opened.append((endpoint.name, tier))
+        self.opened.append((members[0].name, tier))
         return FakeFlex(self) if tier is Tier.FLEX else FakeRealtime(self)
 
 

@@ -153,11 +153,17 @@ def init(options: dict[str, Any], folder: Path | None) -> None:
 
 @main.command()
 @_planning_options
-@click.option("--explain", is_flag=True, help="Show every alternative and why it lost.")
+@click.option("--explain", is_flag=True, help="Show every alternative and why it lost, the frontier, what limits cost.")
+@click.option(
+    "--what-if",
+    multiple=True,
+    metavar="LIMIT=VALUES",
+    help="Try other limits, such as deadline=6h,12h,24h, budget=1,5 or min-agreement=0.9,0.95; keeps no plan. Repeat.",
+)
 @click.pass_obj
-def plan(options: dict[str, Any], /, explain: bool, **wish: Any) -> None:
+def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:
     """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing."""
-    _commands("planning").plan(options, wish, explain)
+    _commands("planning").plan(options, wish, explain, what_if)
 
 
 @main.command()

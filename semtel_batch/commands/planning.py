@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,14 +12,58 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import Session, open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import Columns
-from semtel_batch.engines.local import Wish, make_plan
-from semtel_batch.errors import BadConfig
+from semtel_batch.engines.local import Wish, make_plan, try_out
+from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.plans import Objective, Plan, Sample
 
+_NO_LIMIT = "none"  # as a value of --what-if
 
-def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool) -> None:
+
+def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool, what_if: Sequence[str] = ()) -> None:
     session = open_session(options)
+    if what_if:
+        settings = session.settings
+        asked = _wish(settings, wish)
+        variants = [pair for text in what_if for pair in _variants(asked.objective, text)]
+        found = try_out(settings, asked, SystemClock(), variants)
+        session.console.show_variants(found)
+        if all(one.plan is None for one in found):
+            raise Infeasible(f"No plan keeps any of {', '.join(one.asked for one in found)}; the reasons stand above.")
+        return
     session.console.show_plan(planned(session, wish), explain=explain)
+
+
+def _variants(objective: Objective, text: str) -> list[tuple[str, Objective]]:
+    """The objectives that a text such as "deadline=6h,12h" asks for, each with what it was asked by."""
+    name, _, values = text.partition("=")
+    listed = [value.strip() for value in values.split(",") if value.strip()]
+    if name not in _LIMITS or not listed:
+        raise BadConfig(
+            f"--what-if {text!r} is not LIMIT=VALUES with LIMIT one of {', '.join(_LIMITS)}; "
+            "write, say, deadline=6h,12h,24h or deadline=none."
+        )
+    field, read = _LIMITS[name]
+    return [
+        (f"{name}={value}", replace(objective, **{field: None if value == _NO_LIMIT else read(value)}))
+        for value in listed
+    ]
+
+
+def _agreement(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise BadConfig(f"{text!r} is not an agreement; write a share from 0 to 1, such as 0.95.")
+    return share
+
+
+_LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "deadline": ("deadline_s", config.parse_duration),
+    "budget": ("budget_usd", config.parse_usd),
+    "min-agreement": ("min_agreement", _agreement),
+}
 
 
 def planned(session: Session, wish: Mapping[str, Any]) -> Plan:

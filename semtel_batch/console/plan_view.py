@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Column
 from rich.text import Text
 
+from semtel_batch.console.explain_view import view_explanation
 from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 from semtel_batch.plans import Alternative, DataProfile, Estimate, Leg, Objective, Plan, Quality
@@ -27,6 +28,7 @@ def view_plan(plan: Plan, page: Page, *, explain: bool = False, offer: bool = Tr
     views = [
         section(f"Plan {plan.id}", facts(_header(plan)), note="certified" if plan.certified else "uncertified"),
         *view_alternatives(plan.alternatives, plan.chosen, page, explain=explain),
+        *(view_explanation(plan, page) if explain else []),
         section("Cost", _cost_table(plan), points(_prices(plan), style="dim")),
     ]
     if plan.warnings:
@@ -43,8 +45,8 @@ def _header(plan: Plan) -> list[tuple[str, str]]:
         ("data", _data(plan.data)),
         ("classifiers", ", ".join(f"{c.name} ({several(len(c.labels), 'label')})" for c in plan.classifiers)),
         ("asked for", _objective(plan.objective)),
-        ("chosen", f"{chosen.strategy.recipe}: {_way(chosen.strategy, len(plan.classifiers))}, on {_where(plan)}"),
-        ("cost", f"{money(chosen.usd)} estimated, {money(chosen.usd_high)} at the upper estimate"),
+        ("chosen", f"{plan.recipe}: {_ways(plan)}, on {_where(plan)}"),
+        ("cost", f"{money(chosen.usd)} estimated, {_interval(chosen)}"),
         ("saving", _saving(plan)),
         *_reused(plan),
         ("ready", f"within {duration(chosen.time_s)} at the upper estimate"),
@@ -77,6 +79,19 @@ def _objective(objective: Objective) -> str:
     if objective.min_agreement is not None:
         wanted.append(f"at least {share(objective.min_agreement)} of labels as the naive way gives them")
     return "the lowest cost" + (", " + ", ".join(wanted) if wanted else "; no deadline, budget or agreement was given")
+
+
+def _interval(estimate: Estimate) -> str:
+    if not estimate.usd_low:  # a plan of before there were intervals, or one that may cost nothing
+        return f"{money(estimate.usd_high)} at the upper estimate"
+    return f"nine bills in ten from {money(estimate.usd_low)} to {money(estimate.usd_high)}"
+
+
+def _ways(plan: Plan) -> str:
+    """How the conversations are asked; of a mix, how many ways there are and where they are explained."""
+    if not plan.mix:
+        return _way(plan.chosen.strategy, len(plan.classifiers))
+    return f"a mix of {several(len(plan.legs), 'way')}, see --explain"
 
 
 def _way(strategy: Strategy, n_classifiers: int) -> str:

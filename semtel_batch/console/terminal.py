@@ -23,6 +23,7 @@ from rich.text import Text
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
 from semtel_batch.console.compare_view import comparison_as_json, view_comparison
+from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
 from semtel_batch.console.plan_view import view_alternatives, view_plan
@@ -31,6 +32,7 @@ from semtel_batch.console.quality_view import evaluation_as_json, finding_as_jso
 from semtel_batch.console.report_view import view_report
 from semtel_batch.console.status_view import view_status
 from semtel_batch.console.trace_view import view_trace
+from semtel_batch.planner.sweep import Variant
 from semtel_batch.plans import Alternative, Plan
 
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
@@ -86,6 +88,13 @@ class Console:
             self.show_json(json.loads(plans.to_json(plan)))
         else:
             self._show(view_plan(plan, self._page, explain=explain, offer=offer))
+
+    def show_variants(self, found: Sequence[Variant]) -> None:
+        """Show what other limits would come to."""
+        if self.options.json:
+            self.show_json([variant_as_json(one) for one in found])
+        else:
+            self._show(view_variants(found, self._page))
 
     def show_alternatives(self, alternatives: Sequence[Alternative], *, explain: bool = False) -> None:
         """Show what was considered where nothing could be chosen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.planner.job import Answered, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
+from semtel_batch.planner.sweep import Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
 from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
@@ -53,6 +54,24 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
 
     What is wrong is said before anything is written, or what was written is taken away again.
     """
+    with _prepared(settings, wish, clock) as job:
+        plan = choose(job)
+        with closing(Store(settings.project)) as store:
+            store.add_plan(plan)
+    return plan
+
+
+def try_out(
+    settings: Settings, wish: Wish, clock: Clock, variants: Sequence[tuple[str, Objective]]
+) -> tuple[Variant, ...]:
+    """Decide the same job under each of these objectives; counts once, and keeps nothing."""
+    with _prepared(settings, wish, clock, is_kept=False) as job:
+        return sweep(job, variants)
+
+
+@contextmanager
+def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = True) -> Iterator[Job]:
+    """Read and count the data into a plan's folder, which stays if all goes well and it `is_kept`."""
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
     recipes = strategies.find(wish.recipes, settings.strategies)
@@ -60,7 +79,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
     plan_id = secrets.token_hex(6)
-    with _kept_or_removed(plan_folder(settings.project, plan_id)) as folder:
+    with _kept_or_removed(plan_folder(settings.project, plan_id), is_kept=is_kept) as folder:
         encoding = encoding_of(endpoints[0])
         kept = ingest(
             wish.source,
@@ -72,7 +91,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
         )
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
-        job = Job(
+        yield Job(
             plan_id=plan_id,
             profile=_profile(wish, kept, asked_lengths),
             lengths=asked_lengths,
@@ -92,15 +111,11 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
             fresh=wish.fresh,
             learned=_learned(settings.project),
         )
-        plan = choose(job)
-        with closing(Store(settings.project)) as store:
-            store.add_plan(plan)
-    return plan
 
 
 @contextmanager
-def _kept_or_removed(folder: Path) -> Iterator[Path]:
-    """A plan's folder: kept if all went well, else removed with the folders that were made for it."""
+def _kept_or_removed(folder: Path, *, is_kept: bool) -> Iterator[Path]:
+    """A plan's folder: kept if all goes well and it `is_kept`, else removed with the folders that were made for it."""
     files, state, project = folder.parents[:3]
     made = [place for place in (files, state, project) if not place.exists()]
     try:
@@ -114,11 +129,17 @@ def _kept_or_removed(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        for place in made:
-            with suppress(OSError):
-                place.rmdir()  # refuses where anything else lies
+        _remove(folder, made)
         raise
+    if not is_kept:
+        _remove(folder, made)
+
+
+def _remove(folder: Path, made: Sequence[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for place in made:
+        with suppress(OSError):
+            place.rmdir()  # refuses where anything else lies
 
 
 def _endpoints(settings: Settings) -> tuple[Endpoint, ...]:

@@ -22,6 +22,7 @@ from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
+from semtel_batch.planner.tradeoffs import frontier, steps
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier, TierPrice
@@ -58,7 +59,8 @@ def choose(job: Job) -> Plan:
         raise _infeasible(job, judged, limits)
     best = min(able, key=lambda draft: (draft.estimate.usd, draft.estimate.time_s))
     alternatives = tuple(_alternative(one, best.estimate) for one in judged)
-    return seal(_plan(job, best, alternatives, drafts.left_out, counter))
+    plan = _plan(job, best, alternatives, drafts.left_out, counter)
+    return seal(_weighed(job, plan, judged, limits))
 
 
 # ── the points ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,6 +233,18 @@ def _plan(
         n_reused_items=n_answered(job, chosen.strategy, endpoint),
         reused_usd=_reused_usd(job, chosen, endpoint, counter),
         prompt_sizes=_prompt_sizes(job, chosen, endpoint),
+    )
+
+
+def _weighed(job: Job, plan: Plan, judged: Sequence[_Judged], limits: Sequence[Constraint]) -> Plan:
+    """Add what other limits would do to the bill, over all that could be run."""
+    runnable = [one.draft for one in judged if not one.draft.problem]
+    allowed = [draft.estimate for draft in runnable if _is_allowed(job, draft)]
+    barred = [draft.estimate for draft in runnable if not _is_allowed(job, draft)]
+    return replace(
+        plan,
+        frontier=frontier([*allowed, *barred], plan.chosen),
+        shadow_prices=steps(limits, allowed, barred, plan.chosen),
     )
 
 

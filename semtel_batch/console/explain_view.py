@@ -1,0 +1,195 @@
+"""Why a plan is as it is: what goes where, the frontier as a plot, what each limit costs, what is not known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from string import ascii_lowercase
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from semtel_batch import plans
+from semtel_batch.console.figures import brief, count, money, safe, share
+from semtel_batch.console.layout import MARGIN, Page, left, note, points, right, section, table
+from semtel_batch.planner.sweep import Variant
+from semtel_batch.plans import FrontierPoint, MixShare, Plan, Strata
+
+_PLOT_ROWS = 12
+_WIDE_RANGE = 20  # from here on, costs are plotted on a logarithmic scale
+
+
+def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
+    """All that `--explain` adds to a plan but the alternatives."""
+    return [*_mix(plan, page), *_frontier(plan, page), *_limits(plan), *_uncertain(plan)]
+
+
+# -- what goes where -------------------------------------------------------------------------------------------
+
+
+def _mix(plan: Plan, page: Page) -> list[RenderableType]:
+    if not plan.mix:
+        return []
+    columns = [left("stratum"), right("share"), right("conversations"), left("classifiers", wrap=True)]
+    columns += [left("way", wrap=True), right("cost"), right("changed")]
+    columns += [] if page.narrow else [left("why", wrap=True)]
+    rows = []
+    for one in sorted(plan.mix, key=lambda one: (one.stratum, one.leg)):
+        cells = _cells(plan, one)
+        rows.append(cells[: len(columns)])
+    return [section("Mix", table(columns, rows))]
+
+
+def _cells(plan: Plan, one: MixShare) -> list[str]:
+    leg = plan.legs[one.leg]
+    n = leg.strategy.conversations_per_request
+    return [
+        stratum_name(plan.strata, one.stratum),
+        share(one.share),
+        count(one.n_conversations),
+        ", ".join(leg.classifiers),
+        f"{leg.strategy.recipe}, {n} a request, {leg.strategy.tier}, {leg.endpoint}",
+        money(one.usd),
+        share(one.label_change),
+        one.reason,
+    ]
+
+
+def stratum_name(strata: Strata, number: int) -> str:
+    """A stratum in words: its lengths, and its level where there are several."""
+    place, level = divmod(number, strata.levels)
+    edges = strata.edges
+    low = f"from {edges[place - 1]:,}" if place else ""
+    high = f"below {edges[place]:,}" if place < len(edges) else ""
+    lengths = f"{low} {high}".strip()
+    told = f"{lengths} tokens" if lengths else "all lengths"
+    return told if strata.levels == 1 else f"{told}, level {level}"
+
+
+# -- the frontier ----------------------------------------------------------------------------------------------
+
+
+def _frontier(plan: Plan, page: Page) -> list[RenderableType]:
+    found = plan.frontier
+    if len(found) < 2:
+        return []
+    marks = [ascii_lowercase[i % 26] for i in range(len(found))]
+    columns = [left(""), left("way", wrap=True), right("cost"), right("time"), right("changed")]
+    rows = [
+        [
+            Text(safe(cell), style="bold green" if one.is_chosen else "")
+            for cell in (mark, one.name, money(one.usd), brief(one.time_s), share(one.label_change))
+        ]
+        for mark, one in zip(marks, found, strict=True)
+    ]
+    told = "No other way is cheaper, faster and closer to the naive way's labels at once; the chosen one stands out."
+    return [section("Frontier", note(told, "dim"), plot(found, marks, page), Text(""), table(columns, rows))]
+
+
+def plot(found: Sequence[FrontierPoint], marks: Sequence[str], page: Page) -> RenderableType:
+    """Cost to the right, changed labels upwards; a mark that would hide another moves up beside it."""
+    width = max(24, min(page.width - 2 * MARGIN - 10, 84))
+    costs = [float(one.usd) for one in found]
+    xs = _places(costs, width, is_log=min(costs) > 0 and max(costs) / min(costs) > _WIDE_RANGE)
+    ys = _places([one.label_change for one in found], _PLOT_ROWS, is_log=False)
+    grid = [[Text(" ") for _ in range(width)] for _ in range(_PLOT_ROWS)]
+    for one, mark, x, y in sorted(zip(found, marks, xs, ys, strict=True), key=lambda point: not point[0].is_chosen):
+        column, row = _free(grid, x, y)
+        grid[row][column] = Text(mark, style="bold green reverse" if one.is_chosen else "cyan")
+    most, least = max(one.label_change for one in found), min(one.label_change for one in found)
+    rule, corner = ("|", "+") if page.ascii_only else ("│", "└")
+    lines = []
+    for row in range(_PLOT_ROWS - 1, -1, -1):
+        name = {_PLOT_ROWS - 1: f"{most:.1%}", 0: f"{least:.1%}"}.get(row, "")
+        lines.append(Text.assemble((f"{name:>7} {rule}", "dim"), *grid[row]))
+    floor = ("-" if page.ascii_only else "─") * width
+    low, high = money(Decimal(repr(min(costs)))), money(Decimal(repr(max(costs))))
+    lines.append(Text(f"{'':7} {corner}{floor}", style="dim"))
+    lines.append(Text(f"{'changed':>7}  {low}{high:>{max(1, width - len(low))}}", style="dim"))
+    return Padding(Text("\n").join(lines), (0, 0, 0, MARGIN))
+
+
+def _places(values: Sequence[float], n: int, *, is_log: bool) -> list[int]:
+    """Where on a line of n places each value lies."""
+    scaled = [math.log(value) for value in values] if is_log else list(values)
+    low, span = min(scaled), max(scaled) - min(scaled)
+    return [round((value - low) / span * (n - 1)) if span else 0 for value in scaled]
+
+
+def _free(grid: Sequence[Sequence[Text]], x: int, y: int) -> tuple[int, int]:
+    """The place itself, or the nearest free one: to the right, then to the left, then in the row above."""
+    width = len(grid[0])
+    rows = [y, *range(y + 1, len(grid)), *range(y - 1, -1, -1)]
+    for row in rows:
+        for column in sorted(range(width), key=lambda c: (abs(c - x), -c))[:7]:
+            if grid[row][column].plain == " ":
+                return column, row
+    return x, y
+
+
+# -- what if ---------------------------------------------------------------------------------------------------
+
+
+def view_variants(found: Sequence[Variant], page: Page) -> list[RenderableType]:
+    """One line for each set of limits; below, why there is no plan for some."""
+    columns = [left("asked for"), left("chosen", wrap=True), right("cost"), right("from"), right("to")]
+    columns += [right("time"), right("changed"), left("labels")]
+    rows = [_variant_row(one) for one in found]
+    body: list[RenderableType] = [table(columns, rows)]
+    reasons = [f"{one.asked}: {one.reason}" for one in found if one.plan is None]
+    if reasons:
+        body += [Text(""), points(reasons)]
+    return [section("What if", *body, note="nothing is kept; plan again with the limits that suit")]
+
+
+def _variant_row(one: Variant) -> list[str]:
+    if one.plan is None:
+        return [one.asked, "no plan", "", "", "", "", "", ""]
+    chosen = one.plan.chosen
+    costs = [money(usd) for usd in (chosen.usd, chosen.usd_low, chosen.usd_high)]
+    certainty = "certified" if one.plan.certified else "uncertified"
+    ways = f"{one.plan.recipe} on {', '.join(dict.fromkeys(leg.endpoint for leg in one.plan.legs))}"
+    return [one.asked, ways, *costs, brief(chosen.time_s), share(chosen.quality.label_change), certainty]
+
+
+def variant_as_json(one: Variant) -> dict[str, Any]:
+    """A variant as JSON can carry it: its limits, and its plan or the reason why there is none."""
+    objective = one.objective
+    return {
+        "asked": one.asked,
+        "objective": {
+            "deadline_s": objective.deadline_s,
+            "budget_usd": None if objective.budget_usd is None else str(objective.budget_usd),
+            "min_agreement": objective.min_agreement,
+        },
+        "plan": None if one.plan is None else json.loads(plans.to_json(one.plan)),
+        "reason": one.reason,
+    }
+
+
+# -- what limits cost, and what is not known -------------------------------------------------------------------
+
+
+def _limits(plan: Plan) -> list[RenderableType]:
+    if not plan.shadow_prices:
+        return []
+    told = [f"{one.constraint}: {one.step}: {_signed(one.usd)}" for one in plan.shadow_prices]
+    return [section("What limits cost", points(told))]
+
+
+def _signed(usd: Decimal) -> str:
+    return f"{'saves' if usd < 0 else 'costs'} {money(abs(usd))}"
+
+
+def _uncertain(plan: Plan) -> list[RenderableType]:
+    chosen = plan.chosen
+    if not chosen.uncertainties:
+        return []
+    columns = [left("not known"), right("bill from"), right("to"), left("basis")]
+    rows = [[one.what, money(one.usd_low), money(one.usd_high), one.basis] for one in chosen.uncertainties]
+    told = f"Nine bills in ten should lie from {money(chosen.usd_low)} to {money(chosen.usd_high)}; each cause alone:"
+    return [section("Estimate", note(told, "dim"), table(columns, rows))]

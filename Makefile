@@ -3,22 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPRESS := $(VENV)/.compress
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test test-compress check docs format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sandbox]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sandbox,distill]'
 	touch $(READY)
+
+# torch and what runs on it are 1.3 GB: only the tests of the extra `compress` need them.
+$(COMPRESS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[compress]'
+	touch $(COMPRESS)
 
 demo: $(READY)  ## plan, submit, collect and report the example conversations against the local sandbox
 	$(BIN)/python examples/demo.py
 
-test: $(READY)  ## unit, conformance and acceptance tests
+test: $(COMPRESS)  ## unit, conformance and acceptance tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-compress: $(COMPRESS)  ## the tests that run llmlingua itself
+	$(BIN)/python -m pytest tests/unit/test_llmlingua2.py
 
 check: $(READY)  ## formatting, lint, types, import floors, shape
 	$(BIN)/ruff format --check .

@@ -111,6 +111,12 @@ LATE = {
     ): "its sparse matrices and optimisers take half a second to import, and only a mix needs them",
     ("planner.mix", "scipy.optimize"): "the same",
     ("sandbox.zero_shot", "wordllama"): "the scripted model does without it",
+    ("compose.compress.llmlingua2", "llmlingua"): "seconds and half a gigabyte, of an extra",
+    ("compose.compress.llmlingua2", "torch"): "comes with llmlingua",
+    ("compose.compress.llmlingua2", "transformers"): "comes with llmlingua",
+    ("compose.compress.llmlingua2", "huggingface_hub"): "comes with llmlingua",
+    ("studies.training", "sklearn.exceptions"): "a second, of an extra, and only training needs it",
+    ("studies.training", "sklearn.neural_network"): "a second, of an extra, and only training needs it",
     ("transport.endpoints", "semtel_batch.transport.realtime"): "only the tier that is asked for is imported",
     ("transport.endpoints", "semtel_batch.transport.batch"): "the SDK takes most of a second to import",
     ("transport.removal", "semtel_batch.transport.batch_api"): "the SDK takes most of a second to import",
@@ -118,7 +124,10 @@ LATE = {
 }
 """What is imported inside a function, by whom, and why it can't stand at the top."""
 
-DYNAMIC = {"cli": "`--help` need not wait for Polars"}
+DYNAMIC = {
+    "cli": "`--help` need not wait for Polars",
+    "compose.compress.llmlingua2": "whether an extra is there, and a file of its",
+}
 """Who imports by name at run time (importlib), and why."""
 
 DOORS = {
@@ -137,6 +146,10 @@ DOORS = {
     "toktok": {"tokens", "sandbox"},
     "rapidfuzz": {"labels"},
     "wordllama": {"sandbox"},
+    "llmlingua": {"compose"},
+    "torch": {"compose"},
+    "transformers": {"compose"},
+    "sklearn": {"studies"},
 }
 """Packages that only these rooms may import: what they do has one door."""
 
@@ -287,10 +300,18 @@ def _third_party() -> list[Import]:
     return [one for one in IMPORTS if one.ours is None and one.target.partition(".")[0] not in sys.stdlib_module_names]
 
 
+EXTRAS = {module: "sandbox" for module in MODULES if _room(module) == "sandbox"}
+EXTRAS |= {"compose.compress.llmlingua2": "compress", "studies.training": "distill"}
+"""Modules that may import what an extra brings."""
+
+
 def test_what_is_imported_is_declared() -> None:
     declared = _declared()
-    allowed = {True: declared[""] | declared["sandbox"], False: declared[""]}
-    wrong = [one.place for one in _third_party() if not _distributions(one) & allowed[_room(one.importer) == "sandbox"]]
+    wrong = [
+        one.place
+        for one in _third_party()
+        if not _distributions(one) & (declared[""] | declared.get(EXTRAS.get(one.importer, ""), set()))
+    ]
     assert wrong == []
 
 

@@ -302,7 +302,7 @@ def _default_key(kind: EndpointKind) -> str | None:
 
 
 _SERVED = {
-    EndpointKind.OPENAI: tuple(Tier),
+    EndpointKind.OPENAI: tuple(tier for tier in Tier if not tier.is_window),
     EndpointKind.AZURE: (Tier.REALTIME, Tier.BATCH, Tier.FLEX),
     EndpointKind.COMPATIBLE: (Tier.REALTIME, Tier.BATCH),
 }

@@ -16,7 +16,7 @@ import polars as pl
 
 from semtel_batch.errors import StoreError
 from semtel_batch.parts import read_parts
-from semtel_batch.planner.learned import Learned, Observation
+from semtel_batch.planner.learned import Learned, Observation, counted_as
 from semtel_batch.plans import Plan
 from semtel_batch.records import Stage, Usage
 from semtel_batch.rows import Part, PlanState, ShardRow, ShardState
@@ -76,7 +76,7 @@ def _of_group(plan: Plan, rows: Sequence[ShardRow], parts: Sequence[Part]) -> Ob
     billed = look.billed_share if look.billed_share >= _LEAST_BILLED else 0.0
     n_items = sum(row.shard.n_items for row in rows)
     return Observation(
-        model=plan.endpoint(shard.endpoint).priced_as,
+        model=counted_as(plan.endpoint(shard.endpoint).priced_as, shard.tier),
         way=rows[0].way,
         stage=shard.stage,
         again=shard.attempt > 0,

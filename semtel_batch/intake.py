@@ -13,7 +13,8 @@ import polars as pl
 
 from semtel_batch.conversations import load_hashes
 from semtel_batch.crashpoints import reach
-from semtel_batch.labels import Cleaner, Verdict, read_answer
+from semtel_batch.decisions import reader_of
+from semtel_batch.labels import Cleaner, Verdict
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
@@ -42,6 +43,7 @@ class Intake:
         counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
         self._counts: list[int] = counts.tolist()  # lists: an array takes longer to give a single number
         self._starts: list[int] = (np.cumsum(counts) - counts).tolist()
+        self._read = reader_of(shard.tier)
         self._hashes = load_hashes(conversations, members["row"])
         self._cleaners = {c.name: Cleaner(c) for c in _asked(plan, shard)}
         self._known: dict[tuple[str, int], list[Verdict]] = {}
@@ -130,10 +132,10 @@ class Intake:
         """Read an answer; short ones once only, since a few answers are given to most single conversations."""
         content = answer.content
         if answer.outcome is not Outcome.ANSWERED or content is None or len(content) > _SHORT or answer.logprobs:
-            return read_answer(answer, n, self._cleaners)
+            return self._read(answer, n, self._cleaners)
         known = self._known.get((content, n))
         if known is None:
-            known = read_answer(answer, n, self._cleaners)
+            known = self._read(answer, n, self._cleaners)
             if len(self._known) < _MOST_KNOWN:
                 self._known[content, n] = known
         return known

@@ -34,6 +34,7 @@ class Lever(StrEnum):
     COMBINING = "combining"
     TRUNCATING = "truncating"
     COMPRESSING = "compressing"
+    DECIDING = "deciding"  # typed decisions instead of a written answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ def levers_of(strategy: Strategy) -> tuple[Lever, ...]:
         Lever.COMBINING: strategy.classifiers_per_request != 1,
         Lever.TRUNCATING: strategy.truncate_to is not None,
         Lever.COMPRESSING: strategy.compress_rate is not None,
+        Lever.DECIDING: strategy.tier is Tier.DECISIONS,
     }
     return tuple(lever for lever, is_used in used.items() if is_used)
 

@@ -115,7 +115,7 @@ def endpoint_lines(
     for (names, tier), own in sorted(groups.items()):
         ids = {shard.shard.id for shard in own}
         written = [part for part in parts if part.shard_id in ids]
-        is_realtime = tier is Tier.REALTIME
+        is_realtime = tier.is_at_once
         seen = _Seen(
             parts=written,
             n_planned=sum(shard.shard.n_requests for shard in own),

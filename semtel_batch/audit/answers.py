@@ -12,8 +12,9 @@ import polars as pl
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harmless, some
 from semtel_batch.audit.items import Items
 from semtel_batch.audit.texts import Texts, name_of, read_frame
+from semtel_batch.decisions import reader_of
 from semtel_batch.intake import cost_of
-from semtel_batch.labels import Cleaner, read_answer
+from semtel_batch.labels import Cleaner
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS
 from semtel_batch.plans import Plan
@@ -169,10 +170,11 @@ def _as_asked(plan: Plan, shard: Shard, name: str) -> Classifier:
 def _derived(asked: Asked, answers: pl.DataFrame) -> pl.DataFrame:
     """The labels as this version reads them from the answers."""
     found: list[tuple[object, ...]] = []
+    read = reader_of(asked.shard.tier)
     for request, answer in _answers(answers):
         n, start = asked.sizes[request], asked.starts[request]
         permanent = n == 1 and answer.outcome in _FAILED and not can_be_asked_again(answer)
-        for v in read_answer(answer, n, asked.cleaners):
+        for v in read(answer, n, asked.cleaners):
             row = asked.rows[start + v.slot - 1]
             mark = asked.fingerprint(row, v.classifier)
             found.append((request, v.slot, v.classifier, row, v.label, v.outcome.value, v.how, permanent, mark))

@@ -15,6 +15,7 @@ from semtel_batch.families import Family, extra_body
 from semtel_batch.records import Tier
 
 CHAT = "/v1/chat/completions"
+DECISIONS = "/v1/decisions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class Static(NamedTuple):
     system: str
     schema: dict[str, Any] | None
     schema_name: str
+    questions: tuple[dict[str, Any], ...] = ()  # of a decision, beside the system message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +46,19 @@ class Template:
     head: bytes  # JSON up to the user message's content
     joint: bytes  # …between it and the token cap
     tail: bytes  # …after the cap
+    has_cap: bool = True
 
     def body(self, content: str, token_cap: int, cache_key: str = "") -> bytes:
         """The body with `content` as its user message."""
         tail = b'%s,"prompt_cache_key":"%s"}' % (self.tail[:-1], cache_key.encode()) if cache_key else self.tail
-        return b"%s%s%s%d%s" % (self.head, orjson.dumps(content), self.joint, token_cap, tail)
+        cap = b"%d" % token_cap if self.has_cap else b""
+        return b"%s%s%s%s%s" % (self.head, orjson.dumps(content), self.joint, cap, tail)
 
 
 def template(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
     """Write the fixed parts of a body for the API that serves the delivery's tier."""
+    if delivery.tier is Tier.DECISIONS:
+        return _decisions(model, family, static)
     return _chat(model, family, static, delivery)
 
 
@@ -77,3 +83,20 @@ def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Tem
 
 def _after_the_cap(parameters: dict[str, Any]) -> bytes:
     return b"," + orjson.dumps(parameters)[1:] if parameters else b"}"
+
+
+def _decisions(model: str, family: Family, static: Static) -> Template:
+    """Typed questions about one text: no cap, no temperature, no schema. What is read from a cache costs the same."""
+    head = orjson.dumps({"model": model, "questions": static.questions, "input": [_message("system", static.system)]})
+    caching = {"prompt_cache_options": {"mode": family.prompt_cache_mode}} if family.prompt_cache_mode else {}
+    return Template(
+        url=DECISIONS,
+        head=head[:-2] + b',{"type":"message","role":"user","content":',
+        joint=b"}]",
+        tail=_after_the_cap(caching),
+        has_cap=False,
+    )
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"type": "message", "role": role, "content": content}

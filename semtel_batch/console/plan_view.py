@@ -111,7 +111,8 @@ _DOUBTS = {Doubt.GRADER: "graded", Doubt.RERUN: "run twice", Doubt.CONFIDENCE: "
 
 
 def _tier(tier: Tier) -> str:
-    return "24 h batch" if tier is Tier.BATCH else tier.value
+    named = {Tier.BATCH: "24 h batch", Tier.TWO_HOURS: "2 h window", Tier.EIGHT_HOURS: "8 h window"}
+    return named.get(tier, tier.value)
 
 
 def _where(plan: Plan) -> str:

@@ -19,7 +19,7 @@ from semtel_batch.families import Family, family_of
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.interval import Spread, interval
 from semtel_batch.planner.job import Job, groups
-from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions
+from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions, counted_as
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
@@ -122,7 +122,7 @@ class _Case:
 
     @property
     def model(self) -> str:
-        return self.endpoint.priced_as
+        return counted_as(self.endpoint.priced_as, self.strategy.tier)
 
     @property
     def family(self) -> Family:

@@ -144,6 +144,11 @@ class Learned:
         return [o for o in self.observations if o.model == model and o.stage is stage and not o.again]
 
 
+def counted_as(model: str, tier: Tier) -> str:
+    """The name under which a model's counts are kept: decisions are counted otherwise than what is written."""
+    return f"{model} decisions" if tier is Tier.DECISIONS else model
+
+
 NOTHING_LEARNED = Learned()
 """The priors alone."""
 

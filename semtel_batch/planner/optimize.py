@@ -28,6 +28,7 @@ from semtel_batch.prices import shutdown_problem
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier, TierPrice
 from semtel_batch.strategies import Recipe
 
+_MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
 
 
@@ -113,6 +114,8 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
         return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
     if strategy.compress_rate is not None:
         return f"Recipe {strategy.recipe} was left out: it compresses, and no compressor is set up."
+    if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy)):
+        return f"Recipe {strategy.recipe} was left out: {why}."
     unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
     if unknown is not None:
         return unknown
@@ -126,6 +129,18 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
 def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether a model gives the probabilities that a strategy doubts by."""
     return strategy.doubt is not Doubt.CONFIDENCE or family_of(endpoint.priced_as).max_top_logprobs is not None
+
+
+def _undecidable(job: Job, strategy: Strategy) -> str:
+    """Why typed decisions can't ask this; empty if they can. The limits are those of the API."""
+    if strategy.conversations_per_request > 1 or strategy.doubt is not Doubt.NONE:
+        return "a decision is about one conversation, and is not doubted"
+    wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
+    if wide:
+        return f"a decision takes {_CHOICES[0]} to {_CHOICES[1]} labels, unlike {', '.join(wide)}"
+    if (strategy.classifiers_per_request or len(job.classifiers)) > _MOST_QUESTIONS:
+        return f"a decision takes at most {_MOST_QUESTIONS} classifiers at once"
+    return ""
 
 
 def _nothing_to_choose(job: Job, left_out: Sequence[str]) -> Infeasible | PriceUnknown:

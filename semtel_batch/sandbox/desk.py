@@ -24,6 +24,7 @@ from semtel_batch.sandbox.books import Books
 from semtel_batch.sandbox.caching import NOTHING, PromptCache
 from semtel_batch.sandbox.clock import Clock
 from semtel_batch.sandbox.counting import Counter, schema_text
+from semtel_batch.sandbox.decisions import asked_in, decided, tokens_in
 from semtel_batch.sandbox.errors import bad_request, deployment_not_found, model_not_found
 from semtel_batch.sandbox.families import family_of, undated
 from semtel_batch.sandbox.faults import Faults
@@ -33,7 +34,7 @@ from semtel_batch.sandbox.settings import Settings
 from semtel_batch.sandbox.validation import full_dimensions
 from semtel_batch.sandbox.zero_shot import embed
 
-CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+CHAT, EMBEDDINGS, DECISIONS = "/v1/chat/completions", "/v1/embeddings", "/v1/decisions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,18 @@ class Desk:
         if not self.settings.caching:
             return NOTHING
         return self._cache.use(job.body, job.model, self.clock.now(), in_batch=channel == "batch")
+
+    def decide(self, job: Job) -> dict[str, Any]:
+        """The response body of a valid decisions job, billed."""
+        asked = asked_in(job.body, job.model, job.digest, job.answered_before)
+        refuses = self.faults.for_answer(DECISIONS) == "refusal"
+        answers = self._model.answer([asked])[0]
+        n_tokens = tokens_in(job.body, job.model, self.counter)
+        refused = job.digest[0] % len(asked.questions) if refuses else None
+        response = decided(job.body, job.model, answers, refused, n_tokens)
+        usage = {"prompt_tokens": n_tokens, "completion_tokens": response["usage"]["output_tokens"]}
+        self.books.bill(job.digest, asked, usage, "decisions")
+        return response
 
     def embeddings(self, jobs: Sequence[Job], channel: str) -> list[dict[str, Any]]:
         """Response bodies of valid embeddings jobs, billed."""

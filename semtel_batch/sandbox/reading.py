@@ -66,6 +66,12 @@ def read(
     return Asked(questions, blocks, model, digest, answered_before) if questions else None
 
 
+def blocks_in(text: str) -> tuple[Block, ...]:
+    """The conversations of a user's message; where there are no blocks, all of it is one."""
+    found = tuple(_block(int(match[1]), match[2]) for match in _BLOCK.finditer(text))
+    return found or (Block(1, text, digest_of(text)),)
+
+
 def digest_of(text: str) -> bytes:
     """What a conversation is known by: its text, however its white space was laid out."""
     return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "replace"), digest_size=16).digest()

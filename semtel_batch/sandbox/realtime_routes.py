@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from semtel_batch.sandbox.counting import countable, text_of
+from semtel_batch.sandbox.decisions import check_decision
 from semtel_batch.sandbox.desk import CHAT, EMBEDDINGS
 from semtel_batch.sandbox.endpoint import Endpoint
 from semtel_batch.sandbox.errors import ApiError, bad_request, model_not_found, no_room_for_flex
@@ -25,6 +26,29 @@ async def chat_completions(endpoint: Endpoint, request: web.Request) -> web.Stre
 
 async def embeddings(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
     return await _realtime(endpoint, request, EMBEDDINGS)
+
+
+async def decisions(endpoint: Endpoint, request: web.Request) -> web.StreamResponse:
+    """Answer typed questions about one text; OpenAI's alone."""
+    if endpoint.azure:
+        raise ApiError(404, "Resource not found")
+    endpoint.books.enter()
+    try:
+        body, raw = await json_body(request)
+        model = endpoint.desk.model_named(model_of(body), embeds=False)
+        job = endpoint.desk.accept(body, model, raw)
+        limited = endpoint.limiter.limits_anything
+        headers = endpoint.limiter.admit(model, max(1, len(raw) // 4)) if limited else {}
+        try:
+            check_decision(body, model)
+        except ApiError as error:
+            error.headers.update(headers)
+            raise
+        answer = endpoint.desk.decide(job)
+        await _delay(endpoint, 0)
+        return reply(answer, headers=headers)
+    finally:
+        endpoint.books.leave()
 
 
 async def _realtime(endpoint: Endpoint, request: web.Request, path: str) -> web.StreamResponse:

@@ -25,6 +25,7 @@ _MAX_JSON_BYTES = 64 << 20
 _ROUTES: tuple[tuple[str, str, Action], ...] = (
     ("POST", "/chat/completions", realtime_routes.chat_completions),
     ("POST", "/embeddings", realtime_routes.embeddings),
+    ("POST", "/decisions", realtime_routes.decisions),
     ("GET", "/models", realtime_routes.list_models),
     ("GET", "/models/{id}", realtime_routes.get_model),
     ("POST", "/files", file_routes.upload),

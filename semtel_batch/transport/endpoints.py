@@ -37,12 +37,13 @@ def open_transport(
     if tier is Tier.REALTIME:
         return _open_realtime(members, environ, tasks, patience)
     reached = connection(first, environ)
-    if tier is Tier.FLEX:
+    if tier in (Tier.FLEX, Tier.DECISIONS):
         from semtel_batch.transport.realtime import RealtimeTransport
 
-        patient = replace(reached, timeout_s=max(reached.timeout_s, FLEX_TIMEOUT_S))
-        patience = patience or Patience.with_flex()
-        return RealtimeTransport([(first, patient)], tasks=tasks, patience=patience, tier=tier)
+        if tier is Tier.FLEX:
+            reached = replace(reached, timeout_s=max(reached.timeout_s, FLEX_TIMEOUT_S))
+            patience = patience or Patience.with_flex()
+        return RealtimeTransport([(first, reached)], tasks=tasks, patience=patience, tier=tier)
     if tier is Tier.BATCH:
         from semtel_batch.transport.batch import BatchTransport
 

@@ -88,16 +88,18 @@ def answer_from(custom_id: str, status_code: int, body: object) -> Answer:
 def usage_of(body: Mapping[str, Any]) -> Usage:
     """Read token counts; whatever is missing, null or not a number counts as 0."""
     usage = _mapping(body.get("usage"))
-    prompt = _mapping(usage.get("prompt_tokens_details"))
-    completion = _mapping(usage.get("completion_tokens_details"))
-    n_prompt = _count(usage.get("prompt_tokens"))
+    # Responses and decisions say input and output where chat completions say prompt and completion.
+    into, out = ("input", "output") if "input_tokens" in usage else ("prompt", "completion")
+    prompt = _mapping(usage.get(f"{into}_tokens_details"))
+    completion = _mapping(usage.get(f"{out}_tokens_details"))
+    n_prompt = _count(usage.get(f"{into}_tokens"))
     # Both are part of the prompt. A server that says otherwise must not make a bill negative.
     n_cached = min(_count(prompt.get("cached_tokens")), n_prompt)
     return Usage(
         prompt_tokens=n_prompt,
         cached_tokens=n_cached,
         cache_write_tokens=min(_count(prompt.get("cache_write_tokens")), n_prompt - n_cached),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        completion_tokens=_count(usage.get(f"{out}_tokens")),
         reasoning_tokens=_count(completion.get("reasoning_tokens")),
     )
 
@@ -106,6 +108,15 @@ def _completion(custom_id: str, body: object) -> Answer:
     if not isinstance(body, dict):
         return _malformed(custom_id, "the body is not a JSON object", Usage(), None)
     usage, model = usage_of(body), _text(body.get("model"))
+    if isinstance(answers := body.get("answers"), list):  # of /v1/decisions; they are read where labels are
+        return Answer(
+            custom_id=custom_id,
+            outcome=Outcome.ANSWERED,
+            content=orjson.dumps(answers).decode(),
+            usage=usage,
+            model=model,
+            status_code=200,
+        )
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pytest
 from command_line import EXAMPLES, Project
 
@@ -33,7 +34,30 @@ def test_flex_is_chosen_and_billed_as_the_sandbox_bills_it(project: Project, san
     report = project.report()
     assert Decimal(str(report["actual"]["usd"])) == usd(books["tokens"]["flex"], FLEX_IN, FLEX_OUT)
     main = next(line for line in plan["chosen"]["lines"] if line["part"] == "classify")
-    assert (
-        abs(main["usage"]["prompt_tokens"] - books["tokens"]["flex"]["prompt"]) <= 0.01 * main["usage"]["prompt_tokens"]
-    )
+    counted = main["usage"]["prompt_tokens"]
+    assert abs(counted - books["tokens"]["flex"]["prompt"]) <= 0.01 * counted
+    project.done("status", "--verify")
+
+
+def test_decisions_are_labels_with_their_probability_and_cost_what_is_read(
+    project: Project, sandbox: SandboxHandle
+) -> None:
+    sandbox.script("/v1/decisions", "refusal", times=1)
+    project.configure('tiers = ["realtime", "decisions"]')
+    plan = project.plan(DATA, "-c", "topic", "-c", "task", "--strategy", "decisions")
+    assert plan["chosen"]["quality"]["assumed"] and not plan["certified"]
+    assert plan["chosen"]["strategy"]["classifiers_per_request"] == 0, "both at once: the text is paid for once"
+    project.done("submit")
+    books = sandbox.books()
+    assert set(books["tokens"]) == {"decisions"}
+    assert books["items"]["billed_twice"] == 1, "the one that was refused, asked again alone"
+    report = project.report()
+    assert Decimal(str(report["actual"]["usd"])) == usd(books["tokens"]["decisions"], Decimal("0.1"), Decimal(0))
+    line = next(line for line in plan["chosen"]["lines"] if line["part"] == "classify")
+    counted = line["usage"]["prompt_tokens"]
+    assert abs(counted - books["tokens"]["decisions"]["prompt"]) <= 0.02 * counted
+    assert report["items"]["failed"] == 0
+    labels = pl.concat([pl.read_parquet(path) for path in project.folder.rglob("files/*/labels/*.parquet")])
+    assert labels.filter(pl.col("outcome") == "refused").height == 1
+    assert labels.filter(pl.col("outcome") == "answered")["confidence"].is_between(0.5, 1.0).all()
     project.done("status", "--verify")

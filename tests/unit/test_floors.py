@@ -61,6 +61,7 @@ FLOORS = {
     "database": 2,
     "config": 3,
     "compose": 3,
+    "decisions": 3,
     "store": 3,
     # decisions, the way out, what the store says
     "planner": 4,

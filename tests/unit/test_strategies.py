@@ -11,7 +11,7 @@ from semtel_batch.records import Keep, Strategy, Tier
 from semtel_batch.strategies import Lever, find, levers_of, load
 
 SHIPPED = (
-    *("batch", "combined", "flex", "naive"),
+    *("batch", "combined", "decisions", "flex", "naive"),
     *("packed", "packed-confidence", "packed-graded", "packed-rerun", "truncated"),
 )
 
@@ -162,7 +162,7 @@ def test_without_evidence_every_label_counts_as_changed(studied: Path, strategy:
 def test_levers() -> None:
     everything = Strategy(
         recipe="x",
-        tier=Tier.BATCH,
+        tier=Tier.DECISIONS,
         conversations_per_request=2,
         classifiers_per_request=2,
         truncate_to=64,
@@ -250,7 +250,7 @@ def test_a_grid_may_not_explode(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: batch, combined, flex"):
+    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: batch, combined, decisions"):
         find(["batched"])
     with pytest.raises(BadStrategy, match=r"gone\.toml: no such recipe file"):
         find([tmp_path / "gone.toml"])

@@ -9,8 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import click
+import click.shell_completion
 
-from semtel_batch import __version__, interrupts
+from semtel_batch import __version__, completions, interrupts
 from semtel_batch.errors import Exit, Incomplete, SemtelError
 
 
@@ -114,7 +115,14 @@ _tasks_option = click.option(
     metavar="N",
     help="How many processes ask the same endpoints at once, this one too; each takes its share of their limits.",
 )
-_plan_argument = click.argument("plan", required=False, metavar="[PLAN]")
+
+
+def _known_plans(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of the project's plans, for shells that complete them."""
+    return completions.plan_ids(ctx.find_root().params.get("project") or Path(), incomplete)
+
+
+_plan_argument = click.argument("plan", required=False, metavar="[PLAN]", shell_complete=_known_plans)
 
 
 def _planning_options(command: Any) -> Any:
@@ -164,6 +172,17 @@ def init(options: dict[str, Any], folder: Path | None) -> None:
 def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:
     """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing."""
     _commands("planning").plan(options, wish, explain, what_if)
+def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:
+    """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing.
+
+    \b
+    Examples:
+      semtel-batch plan chats.parquet --deadline 24h --budget 50
+      semtel-batch plan 'data/*.jsonl' -c topic -c satisfaction --explain
+      semtel-batch plan chats.csv --column conversation_id=id --column text=body
+      semtel-batch plan chats.parquet --strategy packed --assume    packs, on published figures
+    """
+    _commands("planning").plan(options, wish, explain, what_if)
 
 
 @main.command()
@@ -181,7 +200,13 @@ def submit(options: dict[str, Any], plan: str | None, tasks: int) -> None:
 @_tasks_option
 @click.pass_obj
 def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -> None:
-    """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed."""
+    """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed.
+
+    \b
+    Examples:
+      semtel-batch collect --wait             until every item has a label or a named failure
+      semtel-batch collect || echo later      a line for cron: exit code 3 while work is owed
+    """
     _commands("running").collect({**options, "tasks": tasks}, plan, wait)
 
 
@@ -194,7 +219,13 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -
 @_tasks_option
 @click.pass_obj
 def run(options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, **wish: Any) -> None:
-    """plan + confirm + submit + collect --wait, then the report."""
+    """plan + confirm + submit + collect --wait, then the report.
+
+    \b
+    Examples:
+      semtel-batch run chats.jsonl --sample 20 -c topic             a first look, for cents
+      semtel-batch run chats.parquet --budget 50 --yes -o labels.parquet
+    """
     _commands("whole").run({**options, "tasks": tasks}, wish, yes, output)
 
 
@@ -228,12 +259,18 @@ def report(options: dict[str, Any], plan: str | None, trace: bool) -> None:
 @click.option("--raw", is_flag=True, help="CSV: no ' before cells that a spreadsheet would run as formulas.")
 @click.pass_obj
 def labels(options: dict[str, Any], /, plan: str | None, output: Path, detail: bool, raw: bool) -> None:
-    """Write the labels: conversation_id and a column per classifier; null is a named failure, see report."""
+    """Write the labels: conversation_id and a column per classifier; null is a named failure, see report.
+
+    \b
+    Examples:
+      semtel-batch labels -o labels.parquet
+      semtel-batch labels 3f2a -o labels.csv --detail
+    """
     _commands("looking").labels(options, plan, output, detail=detail, raw=raw)
 
 
 @main.command()
-@click.argument("plan")
+@click.argument("plan", shell_complete=_known_plans)
 @click.pass_obj
 def cancel(options: dict[str, Any], plan: str) -> None:
     """Stop PLAN; what was answered before is kept and can be collected."""
@@ -241,7 +278,7 @@ def cancel(options: dict[str, Any], plan: str) -> None:
 
 
 @main.command()
-@click.argument("plan")
+@click.argument("plan", shell_complete=_known_plans)
 @click.pass_obj
 def retry(options: dict[str, Any], plan: str) -> None:
     """Ask the items of PLAN that ended without a label once more."""
@@ -256,7 +293,13 @@ def retry(options: dict[str, Any], plan: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge(options: dict[str, Any], /, plan: str | None, expired: bool, **how: bool) -> None:
-    """Delete PLAN's conversations and answers, here and at the provider. What was paid stays on record."""
+    """Delete PLAN's conversations and answers, here and at the provider. What was paid stays on record.
+
+    \b
+    Examples:
+      semtel-batch purge 3f2a --keep-labels
+      semtel-batch purge --expired --yes      a line for cron: what [retention] says
+    """
     if (plan is None) is not expired:
         raise click.UsageError("Name one plan, or say --expired.")
     _commands("purging").purge(options, plan, **how)
@@ -302,6 +345,30 @@ def sandbox(options: dict[str, Any], port: int, config: Path | None) -> None:
 def doctor(options: dict[str, Any], offline: bool) -> None:
     """Check configuration, keys, encodings, endpoints, prices and model shutdown dates; each with its fix."""
     _commands("around").doctor(options, offline)
+
+
+@main.command()
+@click.argument("topic", required=False)
+@click.pass_obj
+def explain(options: dict[str, Any], topic: str | None) -> None:
+    """Show what is written about TOPIC: strategies, tiers, prompts, security, …; without one, which there are."""
+    _commands("explaining").explain(options, topic)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete commands, options and plans.
+
+    \b
+    bash:  semtel-batch completion bash > ~/.local/share/bash-completion/completions/semtel-batch
+    zsh:   semtel-batch completion zsh > "${fpath[1]}/_semtel-batch"
+    fish:  semtel-batch completion fish > ~/.config/fish/completions/semtel-batch.fish
+    """
+    made = click.shell_completion.get_completion_class(shell)
+    assert made is not None
+    click.echo(made(ctx.find_root().command, {}, "semtel-batch", "_SEMTEL_BATCH_COMPLETE").source())
 
 
 _accept_globals_everywhere(main)

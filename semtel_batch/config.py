@@ -40,6 +40,7 @@ class Defaults:
     budget_usd: Decimal | None = None
     min_agreement: float | None = None
     max_attempts: int = 4
+    confirm_over_usd: Decimal = Decimal(0)  # `run` asks before it may spend more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +210,7 @@ class _Defaults(_Section):
     budget_usd: Usd | None = None
     min_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    confirm_over_usd: Usd = Decimal(0)
 
 
 class _Retention(_Section):
@@ -347,4 +349,5 @@ def _defaults(document: _File) -> Defaults:
         budget_usd=d.budget_usd,
         min_agreement=d.min_agreement,
         max_attempts=d.max_attempts,
+        confirm_over_usd=d.confirm_over_usd,
     )

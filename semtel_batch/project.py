@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from semtel_batch.errors import BadInput
+
+_DATA = (".parquet", ".jsonl", ".ndjson", ".csv")
 
 _SETTINGS = """\
 # What semtel-batch may ask, and what it takes where options are left out.
@@ -45,6 +49,7 @@ api_key_env = "OPENAI_API_KEY"   # or api_key_cmd, a program that prints the key
 # deadline = "24h"
 # budget_usd = "10.00"
 # min_agreement = 0.95
+# confirm_over_usd = "0.10"      # `run` asks before it may spend more than this; left out, always
 # max_attempts = 4               # how often an item is asked before it ends as a named failure
 
 [retention]                      # what `semtel-batch purge --expired` deletes, counted from a plan's end
@@ -68,9 +73,21 @@ Start from a shipped one: see `semtel-batch doctor` for where they are.
 _IGNORED = "state/*.sqlite3*\nstate/files/\n"
 
 
-def make_project(folder: Path) -> list[Path]:
-    """Write a new project's files; what is there already is left as it is. Returns what was written."""
-    files = {"semtel.toml": _SETTINGS, "prompts/README.md": _PROMPTS, ".gitignore": _IGNORED}
+_AZURE = """\
+kind = "azure"                   # openai | azure | compatible (any server that speaks the same protocol)
+base_url = {url}
+deployment = {deployment}
+model = "gpt-5.4-mini"           # what the deployment is: prices and rules go by this
+api_key_env = "AZURE_OPENAI_API_KEY"
+"""
+
+
+def make_project(folder: Path, environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Write a new project's files; what is there already is left as it is. Returns what was written.
+
+    What the environment tells of an endpoint is filled in: address, model, deployment; never a key.
+    """
+    files = {"semtel.toml": _settings(environ or {}), "prompts/README.md": _PROMPTS, ".gitignore": _IGNORED}
     written = []
     try:
         for name, text in files.items():
@@ -82,3 +99,31 @@ def make_project(folder: Path) -> list[Path]:
     except OSError as error:
         raise BadInput(f"{folder} can't be written ({error.strerror}); choose another folder.") from error
     return written
+
+
+def find_data(folder: Path) -> Path | None:
+    """A file in a folder that looks like conversations, to name it in what comes next."""
+    found = (path for path in sorted(folder.glob("*")) if path.is_file() and path.suffix in _DATA)
+    return next(found, None)
+
+
+def _settings(environ: Mapping[str, str]) -> str:
+    azure = environ.get("AZURE_OPENAI_ENDPOINT", "").rstrip("/")
+    if azure and _is_plain(azure) and not environ.get("OPENAI_API_KEY"):
+        own = _SETTINGS[_SETTINGS.index('kind = "openai"') : _SETTINGS.index("# rpm = 500")]
+        url = azure if azure.endswith("/v1") else azure.removesuffix("/openai") + "/openai/v1"
+        deployment = environ.get("AZURE_OPENAI_DEPLOYMENT") or "my-deployment"
+        return _SETTINGS.replace(own, _AZURE.format(url=_toml(url), deployment=_toml(deployment)))
+    text, url, model = _SETTINGS, environ.get("OPENAI_BASE_URL", ""), environ.get("SEMTEL_MODEL")
+    if url and _is_plain(url):
+        text = text.replace('# base_url = "https://api.openai.com/v1"', f"base_url = {_toml(url)}", 1)
+    return text.replace('model = "gpt-6-luna"', f"model = {_toml(model)}", 1) if model else text
+
+
+def _is_plain(url: str) -> bool:
+    """Whether an address may be written down: one with a password in it may not."""
+    return "@" not in url and url.startswith(("https://", "http://"))
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-_IN_CHECKOUT = {"prompts": "prompts", "strategies": "strategies", "migrations": "state/migrations"}
+_IN_CHECKOUT = {"prompts": "prompts", "strategies": "strategies", "migrations": "state/migrations", "docs": "docs"}
 
 
 def shipped(kind: str) -> Path:
-    """The folder of shipped `prompts`, `strategies` or `migrations`: the wheel's copy first, the checkout's second."""
+    """The folder of shipped `prompts`, `strategies`, `migrations` or `docs`: the wheel's copy, else the checkout's."""
     installed = _PACKAGE / "_shipped" / kind
     return installed if installed.is_dir() else _PACKAGE.parent / _IN_CHECKOUT[kind]
 

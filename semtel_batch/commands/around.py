@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,30 @@ from semtel_batch import config
 from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session
 from semtel_batch.errors import BadConfig, BadInput
-from semtel_batch.project import make_project
+from semtel_batch.project import find_data, make_project
 
 
 def init(options: Mapping[str, Any], folder: Path | None) -> None:
     session = open_session(options)
     place = folder or session.project
-    written = make_project(place)
+    written = make_project(place, os.environ)
     for path in written:
         session.console.say(f"wrote {path}")
     if session.console.options.json:
         session.console.show_json({"written": [str(path) for path in written]})
-    session.console.show_text(f"Next: name your endpoint in {place / config.FILE}, then: semtel-batch doctor")
+    for line in _what_next(place, os.environ):
+        session.console.show_text(line)
+
+
+def _what_next(place: Path, environ: Mapping[str, str]) -> list[str]:
+    """The first steps in this project, with what is known of keys and data."""
+    program = "semtel-batch" if place == Path() else f"semtel-batch --project {place}"
+    names = [name for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY") if environ.get(name)]
+    if not names:
+        return [f"Next: name your endpoint in {place / config.FILE} and export its key, then: {program} doctor"]
+    data = find_data(place) or find_data(Path())
+    first = f"  {program} run {data or 'DATA'} --sample 20"
+    return [f"{names[0]} is set. Next:", f"  {program} doctor", first]
 
 
 def sandbox(options: Mapping[str, Any], port: int, settings: Path | None) -> None:

@@ -21,7 +21,8 @@ def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: 
     if not (session.console.options.json or session.console.options.quiet):
         session.console.show_plan(chosen, offer=False)
     question = f"Spend about ${chosen.chosen.usd:.4f} (at most ${chosen.chosen.usd_high:.4f})?"
-    if not yes and not session.console.confirm(question):
+    needs_word = not yes and chosen.chosen.usd_high > session.settings.defaults.confirm_over_usd
+    if needs_word and not session.console.confirm(question):
         raise Incomplete(f"Nothing was spent; the plan is kept, start it with: semtel-batch submit {chosen.id}")
     with session.store() as store:
         with running(session, store, chosen) as runner:

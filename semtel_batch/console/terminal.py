@@ -158,6 +158,16 @@ class Console:
         if not self.options.json:
             self._show([Text(safe(text))])
 
+    def show_page(self, text: str) -> None:
+        """Show a text of ours in Markdown: laid out on a terminal, as it stands elsewhere."""
+        if self._out.is_terminal:
+            from rich.markdown import Markdown  # loads a parser and a highlighter that nothing else needs
+
+            self._out.print(Markdown(text))
+        else:
+            self._streams.stdout.write(text)
+            self._streams.stdout.flush()
+
     # -- messages ----------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:

@@ -57,6 +57,7 @@ def test_the_wheel_holds_the_program_and_its_texts(wheel: Path) -> None:
     shipped = "semtel_batch/_shipped"
     assert {f"{shipped}/prompts/{name}" for name in _texts("prompts", "*.prompty")} <= names
     assert {f"{shipped}/strategies/{name}" for name in _texts("strategies", "*.toml")} <= names
+    assert {f"{shipped}/docs/{name}" for name in _texts("docs", "*.md")} <= names
     assert {f"{shipped}/migrations/{name}" for name in _texts("state/migrations", "*.sql")} <= names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "semtel_batch").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules

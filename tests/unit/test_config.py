@@ -251,3 +251,24 @@ def test_settings_are_values(tmp_path: Path) -> None:
     found: Any = load(tmp_path, {})
     with pytest.raises(AttributeError):
         found.project = tmp_path
+
+
+# -- a new project -------------------------------------------------------------------------------------------------
+
+
+def made(folder: Path, environ: dict[str, str]) -> Endpoint:
+    make_project(folder, environ)
+    (only,) = load(folder, environ).endpoints
+    return only
+
+
+def test_a_new_project_fills_in_what_the_environment_tells(tmp_path: Path) -> None:
+    gateway = {"OPENAI_API_KEY": "sk-secret", "OPENAI_BASE_URL": "https://gw.example/v1", "SEMTEL_MODEL": 'm"x'}
+    found = made(tmp_path / "gateway", gateway)
+    assert (found.base_url, found.model) == ("https://gw.example/v1", 'm"x')
+    assert "sk-secret" not in (tmp_path / "gateway" / "semtel.toml").read_text()
+    azure = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://me.openai.azure.com/"}
+    found = made(tmp_path / "azure", azure | {"AZURE_OPENAI_DEPLOYMENT": "batch-mini"})
+    assert (found.kind, found.base_url) == (EndpointKind.AZURE, "https://me.openai.azure.com/openai/v1")
+    assert (found.model, found.priced_as, found.api_key_env) == ("batch-mini", "gpt-5.4-mini", "AZURE_OPENAI_API_KEY")
+    assert made(tmp_path / "secret", {"OPENAI_BASE_URL": "https://me:sk-secret@gw/v1"}).base_url == OPENAI_URL

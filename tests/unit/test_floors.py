@@ -40,6 +40,7 @@ FLOORS = {
     "tables": 0,
     "queueing": 0,
     "private": 0,
+    "completions": 0,
     "pseudonyms": 0,
     # one source, one format, one count each
     "keys": 1,
@@ -105,6 +106,7 @@ SAME_FLOOR = {
 LATE = {
     ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",
+    ("console.terminal", "rich.markdown"): "only `explain` needs it",
     ("console.terminal", "semtel_batch.console.bars"): "live bars are for terminals only, and slow to import",
     (
         "planner.mix",
@@ -136,7 +138,7 @@ DOORS = {
     "openai": {"transport"},
     "httpx2": {"transport"},
     "sqlalchemy": {"store", "database", "tables"},
-    "sqlite3": {"store", "database", "tables", "migrate"},
+    "sqlite3": {"store", "database", "tables", "migrate", "completions"},
     "rich": {"console"},
     "click": {"cli"},
     "prompty": {"classifiers"},

@@ -244,10 +244,13 @@ def status(options: dict[str, Any], plan: str | None, verify: bool) -> None:
 @main.command()
 @_plan_argument
 @click.option("--trace", is_flag=True, help="Draw how many requests were in flight, second by second.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as one page of HTML."
+)
 @click.pass_obj
-def report(options: dict[str, Any], plan: str | None, trace: bool) -> None:
+def report(options: dict[str, Any], plan: str | None, trace: bool, html: Path | None) -> None:
     """Planned against paid, savings, label distributions, failures, throughput."""
-    _commands("looking").report(options, plan, trace)
+    _commands("looking").report(options, plan, trace=trace, html=html)
 
 
 @main.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch import results
+from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
 from semtel_batch.report import report as make_report
@@ -23,12 +24,21 @@ def status(options: Mapping[str, Any], plan_id: str | None) -> None:
         session.console.show_status([plan_status(store, row) for row in rows], detail=chosen is not None)
 
 
-def report(options: Mapping[str, Any], plan_id: str | None, trace: bool) -> None:
+def report(options: Mapping[str, Any], plan_id: str | None, *, trace: bool, html: Path | None = None) -> None:
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
-        found = make_report(store, chosen, results.final_labels(store, chosen), trace=trace)
-        session.console.show_report(found, trace=trace)
+        found = make_report(store, chosen, results.final_labels(store, chosen), trace=trace or html is not None)
+        if html is None:
+            session.console.show_report(found, trace=trace)
+            return
+        from semtel_batch.page import Story, write_page  # a template engine and charts, which only a page needs
+
+        written = [(part.written_at, part.n_answered, float(part.cost_usd)) for part in store.parts(chosen.id)]
+        size = write_page(Story(report=found, plan=chosen, written=written, now=SystemClock().now()), html)
+    if session.console.options.json:
+        session.console.show_json({"path": str(html), "bytes": size})
+    session.console.show_text(f"wrote {html} ({size:,} bytes)")
 
 
 def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, *, detail: bool, raw: bool) -> None:

@@ -91,6 +91,7 @@ FLOORS = {
     "runner": 10,
     # the user
     "console": 11,
+    "page": 11,
     "commands": 12,
     "cli": 13,
     "__main__": 14,
@@ -99,12 +100,16 @@ FLOORS = {
 }
 
 SAME_FLOOR = {
+    ("page", "console"): "figures are written in one way",
     ("plans", "records"): "plans are made of records",
     ("rows", "records"): "rows of the store are made of records",
 }
 
 LATE = {
     ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
+    ("commands.looking", "semtel_batch.page"): "a template engine and charts, which only a page needs",
+    ("page.charts", "matplotlib"): "half a second, which only a page needs",
+    ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",
     ("console.terminal", "rich.markdown"): "only `explain` needs it",
     ("console.terminal", "semtel_batch.console.bars"): "live bars are for terminals only, and slow to import",
@@ -142,7 +147,8 @@ DOORS = {
     "rich": {"console"},
     "click": {"cli"},
     "prompty": {"classifiers"},
-    "jinja2": {"classifiers"},
+    "jinja2": {"classifiers", "page"},
+    "matplotlib": {"page"},
     "yaml": {"classifiers"},
     "genai_prices": {"prices"},
     "tiktoken": {"tokens"},
@@ -304,7 +310,7 @@ def _third_party() -> list[Import]:
 
 
 EXTRAS = {module: "sandbox" for module in MODULES if _room(module) == "sandbox"}
-EXTRAS |= {"compose.compress.llmlingua2": "compress", "studies.training": "distill"}
+EXTRAS |= {"compose.compress.llmlingua2": "compress", "studies.training": "distill", "page.charts": "plots"}
 """Modules that may import what an extra brings."""
 
 

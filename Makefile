@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPRESS := $(VENV)/.compress
 
-.PHONY: help demo test test-compress check docs format clean
+.PHONY: help demo browser test test-compress check docs format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,7 +23,14 @@ $(COMPRESS): $(READY)
 demo: $(READY)  ## plan, submit, collect and report the example conversations against the local sandbox
 	$(BIN)/python examples/demo.py
 
-test: $(COMPRESS)  ## unit, conformance and acceptance tests
+browser:  ## a Chromium for the tests of report pages, where it can be installed
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+		|| echo "no Chromium could be installed: tests of report pages are left out"; \
+	else echo "no Chromium: tests of report pages are left out; install your system's package of it"; fi
+
+test: $(COMPRESS) browser  ## unit, conformance and acceptance tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-compress: $(COMPRESS)  ## the tests that run llmlingua itself

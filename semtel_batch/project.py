@@ -103,7 +103,11 @@ def make_project(folder: Path, environ: Mapping[str, str] | None = None) -> list
 
 def find_data(folder: Path) -> Path | None:
     """A file in a folder that looks like conversations, to name it in what comes next."""
-    found = (path for path in sorted(folder.glob("*")) if path.is_file() and path.suffix in _DATA)
+    found = (
+        path
+        for path in sorted(folder.glob("*"))
+        if path.is_file() and path.suffix in _DATA and "label" not in path.name
+    )
     return next(found, None)
 
 

@@ -23,6 +23,8 @@ _WIDTH_IN = 7.6
 _INK, _FAINT, _MAIN, _OTHER, _WARM = "#010203", "#020304", "#030405", "#040506", "#050607"
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _MAIN: "--main", _OTHER: "--other", _WARM: "--warm"}
 
+_REFERENCE = re.compile(r'\bid="|href="#|url\(#')
+
 _STYLE: Any = {  # matplotlib types its settings by name, one by one
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -162,8 +164,7 @@ def _svg(figure: Figure, key: str, title: str) -> str:
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'\bid="', f'id="{key}-', text)
-    text = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{key}-", text)
+    text = re.sub(r"<[^<>]+>", lambda tag: _REFERENCE.sub(rf"\g<0>{key}-", tag[0]), text)  # not what labels say
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     head, _, rest = text.partition(">")

@@ -170,9 +170,6 @@ def init(options: dict[str, Any], folder: Path | None) -> None:
 )
 @click.pass_obj
 def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:
-    """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing."""
-    _commands("planning").plan(options, wish, explain, what_if)
-def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:
     """Count, price and choose for DATA: parquet, ndjson or csv; a file, a folder or a glob. Spends nothing.
 
     \b

@@ -208,6 +208,26 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -
 
 
 @main.command()
+@click.argument("data")
+@click.option(
+    "--budget", required=True, metavar="USD", help="The upper estimate of all that is asked stays below this."
+)
+@click.option("-c", "--classifier", "classifiers", multiple=True, metavar="NAME", help="What to ask; repeat.")
+@click.option(
+    "--strategy", "recipes", multiple=True, metavar="FILE", help="Measure only this recipe (or name); repeat."
+)
+@click.option("--tier", type=click.Choice(["realtime", "batch"]), default="realtime", show_default=True)
+@click.option("-n", "n", type=click.IntRange(min=20), help="Conversations to compare on, if the budget bears it.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the sample; left out, one is drawn and kept.")
+@click.option("--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column; repeat.")
+@click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
+@click.pass_obj
+def calibrate(options: dict[str, Any], /, **asked: Any) -> None:
+    """Measure on a sample of DATA how many labels each strategy changes, beside the reference's own noise."""
+    _commands("calibrating").calibrate(options, asked)
+
+
+@main.command()
 @_planning_options
 @click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
 @click.option(

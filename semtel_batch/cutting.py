@@ -19,7 +19,7 @@ from semtel_batch.compose.shards import ShardLimits, cut, limits_of
 from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Ask
 from semtel_batch.legs import encoding_of, generation_key, shortening, way_of_asking, wording
-from semtel_batch.parts import MANIFEST, read_parts, write_part
+from semtel_batch.parts import APART, APART_ROWS, MANIFEST, read_parts, write_part
 from semtel_batch.planner.room import pack_room, slices
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Endpoint, Shard, Stage, Tier
@@ -29,6 +29,7 @@ _LINE_BYTES = 120  # of a line besides its body
 _BLOCK_TOKENS = 16  # tags and id around a conversation, generously
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class _Requests:
 def cut_shards(asking: Asking, index: pl.DataFrame, first: int, folder: Path) -> list[NewShard]:
     """Pack an ask, cut it into shards, write their manifests; shards are numbered from `first`."""
     tokens, n_bytes = _sizes(asking, index)
-    positions, counts = _packs(asking, tokens)
+    positions, counts = _packs(asking, tokens, _standing_apart(asking, folder.parent))
     requests = _requests(asking, positions, counts, tokens, n_bytes)
     return [
         _write_manifest(asking, folder, f"{_key(asking)}-{number:05d}", requests, run)
@@ -170,7 +171,13 @@ def _sizes(asking: Asking, index: pl.DataFrame) -> tuple[Ints, Ints]:
     return tokens, n_bytes
 
 
-def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
+def _standing_apart(asking: Asking, folder: Path) -> Bools | None:
+    """Which of the asked rows may not share a request: a study's audited ones; None where no study marked any."""
+    path = folder / APART
+    return np.isin(asking.ask.rows, read_parts([path], APART_ROWS)["row"].to_numpy()) if path.exists() else None
+
+
+def _packs(asking: Asking, tokens: Ints, apart: Bools | None) -> tuple[Ints, Ints]:
     """Positions in request order, and how many each request takes. Singles keep the data's order."""
     total = len(tokens)
     if asking.ask.per_request == 1:
@@ -182,7 +189,8 @@ def _packs(asking: Asking, tokens: Ints) -> tuple[Ints, Ints]:
     packs: list[Ints] = []
     start = 0
     for part in slices(tokens):
-        found = pack(part, max_tokens=room, max_items=n, seed=seed, other_packs=is_rerun)
+        of_part = None if apart is None else apart[start : start + len(part)]
+        found = pack(part, max_tokens=room, max_items=n, seed=seed, other_packs=is_rerun, apart=of_part)
         packs += [np.asarray(p, dtype=np.int64) + start for p in found]
         start += len(part)
     return np.concatenate(packs), np.array([len(p) for p in packs], dtype=np.int64)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from semtel_batch.measurements import Kind, Measurement, strategy_from_json, strategy_to_json
 from semtel_batch.records import Change, Event, Outcome, Pace, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
@@ -22,6 +24,7 @@ from semtel_batch.rows import (
     Submission,
 )
 
+_MEASURED = tuple(field.name for field in fields(Measurement))
 _TOKENS = ("prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens")
 
 
@@ -177,6 +180,28 @@ def event_values(plan_id: str, one: Event) -> dict[str, Any]:
 
 def event(row: Any) -> Event:
     return Event(endpoint=row.endpoint, at=datetime.fromisoformat(row.at), change=Change(row.change), reason=row.reason)
+
+
+def measurement_values(one: Measurement) -> dict[str, Any]:
+    values = {name: getattr(one, name) for name in _MEASURED}
+    return values | {
+        "measured_at": one.measured_at.isoformat(),
+        "companions": json.dumps(one.companions),
+        "strategy": strategy_to_json(one.strategy),
+    }
+
+
+def measurement(row: Any) -> Measurement:
+    values = {name: getattr(row, name) for name in _MEASURED}
+    return Measurement(
+        **values
+        | {
+            "measured_at": datetime.fromisoformat(row.measured_at),
+            "kind": Kind(row.kind),
+            "companions": tuple(json.loads(row.companions)),
+            "strategy": strategy_from_json(row.strategy),
+        }
+    )
 
 
 def _when(text: str | None) -> datetime | None:

@@ -19,6 +19,10 @@ from semtel_batch.private import begin_private, make_private_folder
 MANIFEST = pl.Schema({"request": pl.UInt32, "slot": pl.UInt16, "row": pl.UInt32})
 """Which conversation stands in which slot of which request of a shard."""
 
+APART = "apart.parquet"
+"""In a plan's folder: the rows of which no two may share a request, because a study audits them."""
+APART_ROWS = pl.Schema({"row": pl.UInt32})
+
 ANSWERS = pl.Schema(
     {
         "request": pl.UInt32,

@@ -21,6 +21,7 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.database import connect, empty_log, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
+from semtel_batch.measurements import Calibration, Measurement, calibration_from_json, calibration_to_json
 from semtel_batch.plans import Plan
 from semtel_batch.records import Event, Pace, Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
@@ -439,6 +440,55 @@ class Store:
         with self._transaction() as t:
             rows = t.execute(query).all()
         return [mapping.event(row) for row in rows]
+
+    # -- measurements ------------------------------------------------------------------------------------------
+
+    def put_calibration(self, one: Calibration) -> None:
+        """Write a calibration down, or what became of it."""
+        c = tables.calibrations.c
+        ended_at = one.ended_at.isoformat() if one.ended_at else None
+        values = {"created_at": one.created_at.isoformat(), "ended_at": ended_at, "document": calibration_to_json(one)}
+        with self._transaction() as t:
+            if not t.execute(update(tables.calibrations).where(c.id == one.id).values(**values)).rowcount:
+                t.execute(insert(tables.calibrations).values(id=one.id, **values))
+
+    def calibrations(self) -> list[Calibration]:
+        """All of them, newest first."""
+        query = select(tables.calibrations.c.document).order_by(tables.calibrations.c.created_at.desc())
+        with self._transaction() as t:
+            return [calibration_from_json(document) for document in t.execute(query).scalars()]
+
+    def set_evidence(self, calibration_id: str, measured: Sequence[Measurement]) -> None:
+        """Replace what a calibration has measured by this."""
+        with self._transaction() as t:
+            t.execute(tables.evidence.delete().where(tables.evidence.c.calibration_id == calibration_id))
+            if measured:
+                t.execute(insert(tables.evidence), [mapping.measurement_values(one) for one in measured])
+
+    def evidence(self, versions: Sequence[str]) -> list[Measurement]:
+        """What was measured of these classifiers' versions, newest first."""
+        c = tables.evidence.c
+        query = select(tables.evidence).where(c.version.in_(versions)).order_by(c.measured_at.desc(), c.id)
+        with self._transaction() as t:
+            return [mapping.measurement(row) for row in t.execute(query).all()]
+
+    def add_certificate(self, plan_id: str, document: str, at: datetime) -> None:
+        """Keep what was certified of a plan's labels, or what could not be."""
+        values = {"plan_id": plan_id, "made_at": at.isoformat(), "document": document}
+        with self._transaction() as t:
+            t.execute(insert(tables.certificates).values(**values))
+
+    def certificates(self, plan_id: str) -> list[str]:
+        """The documents of a plan's certificates, oldest first."""
+        c = tables.certificates.c
+        with self._transaction() as t:
+            return list(t.execute(select(c.document).where(c.plan_id == plan_id).order_by(c.id)).scalars())
+
+    def drop_plan(self, plan_id: str) -> None:
+        """Forget a plan that was never started."""
+        c = tables.plans.c
+        with self._transaction() as t:
+            t.execute(tables.plans.delete().where(c.id == plan_id, c.state == PlanState.PLANNED))
 
     # -- leases ------------------------------------------------------------------------------------------------
 

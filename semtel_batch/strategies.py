@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,24 @@ def levers_of(strategy: Strategy) -> tuple[Lever, ...]:
         Lever.DECIDING: strategy.tier is Tier.DECISIONS,
     }
     return tuple(lever for lever, is_used in used.items() if is_used)
+
+
+def bare(strategy: Strategy) -> Strategy:
+    """A strategy without what says nothing of labels: where it is written down, and its price."""
+    return replace(strategy, recipe="", tier=Tier.REALTIME, model=None)
+
+
+def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
+    """The strategies that use one lever of this one each; a way to doubt goes with packing, which it is there for."""
+    naive = Strategy(recipe="", tier=Tier.REALTIME)
+    doubting = replace(naive, doubt=strategy.doubt, confidence_below=strategy.confidence_below)
+    alone = {
+        Lever.PACKING: replace(doubting, conversations_per_request=strategy.conversations_per_request),
+        Lever.COMBINING: replace(naive, classifiers_per_request=strategy.classifiers_per_request),
+        Lever.TRUNCATING: replace(naive, truncate_to=strategy.truncate_to, keep=strategy.keep),
+        Lever.COMPRESSING: replace(naive, compress_rate=strategy.compress_rate),
+    }
+    return tuple(alone[lever] for lever in levers_of(strategy))
 
 
 def _share(lever: Lever, one: Evidence | None, cut_share: float) -> float:

@@ -158,6 +158,41 @@ events = Table(
     Index("events_by_plan", "plan_id"),
 )
 
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("created_at"),
+    _text("ended_at", null=True),
+    _text("document"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("calibration_id", Text, ForeignKey("calibrations.id"), nullable=False),
+    _plan(),
+    *map(_text, ("measured_at", "kind", "classifier", "version", "companions", "reference", "model", "strategy")),
+    *map(_text, ("source", "sample")),
+    _count("seed"),
+    Column("min_tokens", Integer),
+    Column("max_tokens", Integer),
+    _count("n"),
+    _count("n_different"),
+    Index("evidence_by_version", "version"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _plan(),
+    _text("made_at"),
+    _text("document"),
+    Index("certificates_by_plan", "plan_id"),
+)
+
 leases = Table(
     "leases",
     metadata,

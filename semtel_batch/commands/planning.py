@@ -86,7 +86,7 @@ def _wish(settings: Settings, options: Mapping[str, Any]) -> Wish:
         recipes=tuple(options["recipes"]),
         assume=options["assume"],
         fresh=options["fresh"],
-        columns=_columns(settings.columns, options["columns"]),
+        columns=columns_of(settings.columns, options["columns"]),
         sample=_sample(options["sample"], options["seed"]),
     )
 
@@ -99,7 +99,7 @@ def _sample(n: int | None, seed: int | None) -> Sample | None:
     return Sample(seed=secrets.randbelow(2**31) if seed is None else seed, n=n)
 
 
-def _columns(columns: Columns, renamed: tuple[str, ...]) -> Columns:
+def columns_of(columns: Columns, renamed: tuple[str, ...]) -> Columns:
     known = {field.name for field in fields(Columns)}
     for pair in renamed:
         name, _, yours = pair.partition("=")

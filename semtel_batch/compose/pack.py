@@ -9,6 +9,7 @@ stopped half-way must have labelled a random sample.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,19 @@ def lower_bound(lengths: npt.ArrayLike, *, max_tokens: int, max_items: int) -> i
 
 
 def pack(
-    lengths: npt.ArrayLike, *, max_tokens: int, max_items: int, seed: int, other_packs: bool = False
+    lengths: npt.ArrayLike,
+    *,
+    max_tokens: int,
+    max_items: int,
+    seed: int,
+    other_packs: bool = False,
+    apart: npt.NDArray[np.bool_] | None = None,
 ) -> list[Positions]:
     """Put every position of `lengths` into exactly one pack of at most `max_tokens` and `max_items`.
 
     Only an item that is longer than `max_tokens` by itself exceeds it, in a pack of its own. Who shares a pack follows
-    from the lengths alone, the seed decides the slots; with `other_packs` it decides the neighbours too.
+    from the lengths alone, the seed decides the slots; with `other_packs` it decides the neighbours too. No two of the
+    positions marked in `apart` share a pack.
     """
     if max_tokens < 1 or max_items < 1:
         raise ValueError(f"a pack needs room: max_tokens={max_tokens}, max_items={max_items}")
@@ -40,8 +48,27 @@ def pack(
     rest = np.flatnonzero(tokens <= max_tokens)
     packs = [[position] for position in alone.tolist()]
     order = _longest_first(tokens, rest, seed if other_packs else None)
-    packs += [[p] for p in rest.tolist()] if max_items == 1 else _fewest(tokens, order, max_tokens, max_items)
+    if max_items == 1:
+        packs += [[position] for position in rest.tolist()]
+    elif apart is not None and apart[rest].any():
+        packs += _around(tokens, order, apart, max_tokens, max_items)
+    else:
+        packs += _fewest(tokens, order, max_tokens, max_items)
     return _shuffled(packs, seed)
+
+
+def _around(
+    tokens: npt.NDArray[np.int64], order: Positions, apart: npt.NDArray[np.bool_], max_tokens: int, max_items: int
+) -> list[list[int]]:
+    """A pack for each position that stands apart, the others put around them."""
+    first, others = order[apart[order]], order[~apart[order]]
+    low = lower_bound(tokens[order], max_tokens=max_tokens, max_items=max_items)
+    items = list(zip(others.tolist(), tokens[others].tolist(), strict=True))
+    return _least_loaded(items, max(0, low - len(first)), max_tokens, max_items, _begun(tokens, first))
+
+
+def _begun(tokens: npt.NDArray[np.int64], first: Positions) -> list[tuple[int, int]]:
+    return list(zip(first.tolist(), tokens[first].tolist(), strict=True))
 
 
 def _longest_first(tokens: npt.NDArray[np.int64], rest: Positions, seed: int | None) -> Positions:
@@ -73,10 +100,20 @@ def _fewest(tokens: npt.NDArray[np.int64], order: Positions, max_tokens: int, ma
     return best
 
 
-def _least_loaded(items: list[tuple[int, int]], n_open: int, max_tokens: int, max_items: int) -> list[list[int]]:
-    """Longest first, each into the least loaded pack with a free slot; what fits nowhere opens a pack."""
-    packs: list[list[int]] = [[] for _ in range(n_open)]
-    heap = [(0, index) for index in range(n_open)]
+def _least_loaded(
+    items: list[tuple[int, int]],
+    n_open: int,
+    max_tokens: int,
+    max_items: int,
+    begun: Sequence[tuple[int, int]] = (),
+) -> list[list[int]]:
+    """Longest first, each into the least loaded pack with a free slot; what fits nowhere opens a pack.
+
+    `begun`: positions and lengths that each have a pack already.
+    """
+    packs: list[list[int]] = [*([position] for position, _ in begun), *([] for _ in range(n_open))]
+    heap = [(begun[index][1] if index < len(begun) else 0, index) for index in range(len(packs))]
+    heapq.heapify(heap)
     for position, length in items:
         # The least loaded pack has the most room: if it is full, all are.
         if heap and heap[0][0] + length <= max_tokens:

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
+from semtel_batch.console.calibration_view import calibration_as_json, view_calibration
 from semtel_batch.console.compare_view import comparison_as_json, view_comparison
 from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
@@ -38,6 +39,7 @@ from semtel_batch.plans import Alternative, Plan
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
     from semtel_batch.audit.project import Audit
     from semtel_batch.checkup import Finding
+    from semtel_batch.studies.calibrate import Findings
     from semtel_batch.studies.compare import Comparison
     from semtel_batch.studies.evaluate import Evaluation
 
@@ -141,6 +143,13 @@ class Console:
             )
         else:
             self._show(view_comparison(title, found, self._page, verdict=verdict, about=about))
+
+    def show_calibration(self, found: Findings) -> None:
+        """Show what a calibration found."""
+        if self.options.json:
+            self.show_json(calibration_as_json(found))
+        else:
+            self._show(view_calibration(found, self._page))
 
     def show_findings(self, found: Sequence[Finding]) -> None:
         if self.options.json:

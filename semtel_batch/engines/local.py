@@ -24,6 +24,7 @@ from semtel_batch.conversations import Columns, Ingested, askable, find_files, i
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
+from semtel_batch.measurements import Measurement
 from semtel_batch.planner.job import Answered, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
@@ -33,6 +34,7 @@ from semtel_batch.prices import price_book
 from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
 from semtel_batch.reuse import find_answered
 from semtel_batch.store import Store, plan_folder, store_path
+from semtel_batch.strategies import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Wish:
     fresh: bool = False  # ask anew what earlier runs answered
     columns: Columns
     sample: Sample | None = None  # None: all of the source
+    points: tuple[Recipe, ...] = ()  # a study's own recipes, in the place of those that are looked up
 
 
 def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
@@ -74,7 +77,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
     """Read and count the data into a plan's folder, which stays if all goes well and it `is_kept`."""
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
-    recipes = strategies.find(wish.recipes, settings.strategies)
+    recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
     find_files(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
@@ -104,11 +107,12 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             recipes=recipes,
             seed=secrets.randbelow(2**31),
             now=now,
-            named=bool(wish.recipes),
+            named=bool(wish.recipes or wish.points),
             assume=wish.assume,
             max_attempts=settings.defaults.max_attempts,
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
             fresh=wish.fresh,
+            measured=_measured(settings.project, asked),
             learned=_learned(settings.project),
         )
 
@@ -178,6 +182,14 @@ def _truncated_lengths(kept: Ingested, limit: int, keep: Keep) -> npt.NDArray[np
     """Exact tokens of what will be paid for after truncation, in row order."""
     index = askable(load_index(kept.folder))
     return truncated_lengths(kept.folder, index, limit, keep, kept.encoding).astype(np.int64)
+
+
+def _measured(project: Path, asked: Sequence[Classifier]) -> tuple[Measurement, ...]:
+    """What calibrations of the project measured of these classifiers."""
+    if not store_path(project).exists():
+        return ()
+    with closing(Store(project)) as store:
+        return tuple(store.evidence([classifier.version for classifier in asked]))
 
 
 def _learned(project: Path) -> Learned:

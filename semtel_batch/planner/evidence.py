@@ -1,23 +1,83 @@
 """What a strategy is known to do to labels, against the naive way on the reference model.
 
-So far that is by construction or by publication; what was measured on the user's own sample will come in here.
+By construction, by measurement on a sample of the user's own data (`calibrate`), or else by publication. What was
+measured counts with its upper 95 % bound, so that few items do not pass for a good result; the worst classifier
+decides, since agreement is promised for each.
 """
 
 from __future__ import annotations
 
-from semtel_batch.planner.job import Job
+from semtel_batch.measurements import Kind, Measurement
+from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
-from semtel_batch.records import Endpoint, Strategy
-from semtel_batch.strategies import Recipe
+from semtel_batch.quality.certificate import upper_bound
+from semtel_batch.records import Classifier, Endpoint, Strategy
+from semtel_batch.strategies import Recipe, bare, levers_of, one_by_one
+
+_DELTA = 0.05
 
 
 def quality(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint) -> Quality:
     """The share of labels that change, and whether that is assumed; without any evidence, all of them."""
+    found = measured(job, strategy, endpoint)
+    if found is not None:
+        return found
     if endpoint.priced_as != job.reference.priced_as:
         basis = f"{endpoint.priced_as} is not the reference model {job.reference.priced_as}, and no evidence links them"
         return Quality(label_change=1.0, assumed=True, basis=basis)
     return recipe.label_change(strategy, cut_share=cut_share(job.lengths, strategy))
+
+
+def measured(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None:
+    """What calibrations say of a strategy: of itself, or lever by lever and added up; None where one is missing.
+
+    Figures from other data than the job's stay assumed.
+    """
+    if not job.measured or (endpoint.priced_as == job.reference.priced_as and not levers_of(strategy)):
+        return None
+    whole = _worst(job, bare(strategy), endpoint)
+    parts = [whole] if whole else [_worst(job, one, endpoint) for one in one_by_one(strategy)]
+    if not parts or any(part is None for part in parts):
+        return None
+    known = [part for part in parts if part is not None]
+    sources = {part.source for part in known}
+    added = "one lever at a time, added up" if len(known) > 1 else "on a sample of this data"
+    told = "; ".join(f"{p.classifier} {p.n_different} of {p.n}, at most {_bound(p):.1%} at 95 %" for p in known)
+    elsewhere = "" if sources == {job.profile.source} else f" on other data ({', '.join(sorted(sources))})"
+    return Quality(
+        label_change=min(1.0, sum(map(_bound, known))),
+        assumed=bool(elsewhere),
+        basis=f"measured, n={min(p.n for p in known)}, {elsewhere or added}: worst {told}",
+    )
+
+
+def _worst(job: Job, strategy: Strategy, endpoint: Endpoint) -> Measurement | None:
+    """The newest measurement of the classifier that a strategy changes most; None if one was never measured."""
+    found = []
+    for group in groups(job.classifiers, strategy.classifiers_per_request):
+        versions = tuple(classifier.version for classifier in group)
+        for classifier in group:
+            fitting = (one for one in job.measured if _fits(one, classifier, versions))
+            own = (one for one in fitting if (one.strategy, one.model) == (strategy, endpoint.priced_as))
+            newest = next((one for one in own if one.reference == job.reference.priced_as and one.n), None)
+            if newest is None:
+                return None
+            found.append(newest)
+    return max(found, key=_bound)
+
+
+def _fits(one: Measurement, classifier: Classifier, versions: tuple[str, ...]) -> bool:
+    return (
+        one.kind is Kind.CHANGE
+        and one.max_tokens is None
+        and one.version == classifier.version
+        and one.companions == versions
+    )
+
+
+def _bound(one: Measurement) -> float:
+    return upper_bound(one.n_different, one.n, _DELTA)
 
 
 def keeps_labels(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:

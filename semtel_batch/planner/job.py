@@ -9,6 +9,7 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
+from semtel_batch.measurements import Measurement
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import DataProfile, Objective
@@ -41,6 +42,7 @@ class Job:
     max_attempts: int = 4
     answered: Answered | None = None  # None: nothing is known, or everything is to be asked anew
     fresh: bool = False  # ask anew what earlier runs answered
+    measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property

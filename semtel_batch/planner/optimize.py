@@ -30,6 +30,7 @@ from semtel_batch.strategies import Recipe
 
 _MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
+_UNASKED = "was measured to change labels: say with --min-agreement how many, name the recipe, or say --assume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +164,16 @@ def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
     if draft.problem:
         return _Judged(draft=draft, reason=draft.problem)
     if not _is_allowed(job, draft):
-        return _Judged(draft=draft, reason=_UNMEASURED)
+        return _Judged(draft=draft, reason=_UNMEASURED if draft.estimate.quality.assumed else _UNASKED)
     missed = [one.reason(draft.estimate) for one in limits if not one.keeps(draft.estimate)]
     return _Judged(draft=draft, reason="; ".join(missed))
 
 
 def _is_allowed(job: Job, draft: Draft) -> bool:
-    return job.named or job.assume or keeps_labels(job, draft.estimate.strategy, _endpoint(job, draft))
+    if job.named or job.assume or keeps_labels(job, draft.estimate.strategy, _endpoint(job, draft)):
+        return True
+    # Measured on this very data, and held against the agreement that was asked for.
+    return job.objective.min_agreement is not None and not draft.estimate.quality.assumed
 
 
 def _alternative(one: _Judged, best: Estimate) -> Alternative:

@@ -28,6 +28,7 @@ FLOORS = {
     "records": 0,
     "plans": 0,
     "rows": 0,
+    "measurements": 0,
     "resources": 0,
     "clock": 0,
     "crashpoints": 0,
@@ -102,6 +103,7 @@ FLOORS = {
 SAME_FLOOR = {
     ("page", "console"): "figures are written in one way",
     ("plans", "records"): "plans are made of records",
+    ("measurements", "records"): "strategies are records",
     ("rows", "records"): "rows of the store are made of records",
 }
 

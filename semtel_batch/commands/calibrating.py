@@ -1,0 +1,302 @@
+"""`calibrate`: a sample spent on measuring strategies, through ordinary plans, within a budget."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from semtel_batch import config, strategies
+from semtel_batch.clock import SystemClock
+from semtel_batch.commands.planning import columns_of
+from semtel_batch.commands.running import running
+from semtel_batch.commands.session import Session, open_session
+from semtel_batch.config import Settings
+from semtel_batch.conversations import load_index
+from semtel_batch.engines.local import Wish, make_plan
+from semtel_batch.errors import BadConfig, Incomplete, Infeasible
+from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
+from semtel_batch.parts import APART, APART_ROWS, read_parts, write_part
+from semtel_batch.plans import Objective, Plan, Sample
+from semtel_batch.quality.doubt import SECOND_PASS
+from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
+from semtel_batch.results import latest, read_labels
+from semtel_batch.rows import PlanState
+from semtel_batch.store import Store, plan_folder
+from semtel_batch.strategies import Recipe, bare
+from semtel_batch.studies import calibrate as study
+from semtel_batch.studies.labelling import labelled
+
+_MARGIN = 0.9  # what a sample costs is nearly, not quite, in proportion to its size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a user asks `calibrate` for."""
+
+    wish: Wish
+    budget_usd: Decimal
+    tier: Tier
+    n: int | None
+    seed: int
+
+
+def calibrate(options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    session = open_session(options)
+    wanted = _asked(session.settings, asked)
+    found = _unfinished(session, wanted)
+    if found is None:
+        found = _begin(session, wanted)
+        question = (
+            f"Spend at most ${found.usd_high:.4f} on {len(found.arms)} plans over {found.n_explore} conversations?"
+        )
+        if not asked["yes"] and not session.console.confirm(question):
+            _drop(session, found.arms)
+            raise Incomplete("Nothing was spent.")
+        with session.store() as store:
+            store.put_calibration(found)
+    else:
+        session.console.say(f"going on with calibration {found.id} of {found.created_at:%Y-%m-%d %H:%M}")
+    with session.store() as store:
+        _run(session, store, found)
+        ended = replace(found, ended_at=found.ended_at or SystemClock().now())
+        findings, measured = _found(store, ended)
+        store.set_evidence(ended.id, measured)
+        store.put_calibration(ended)
+    session.console.show_calibration(findings)
+
+
+def _asked(settings: Settings, asked: Mapping[str, Any]) -> Asked:
+    if not settings.endpoints:
+        raise BadConfig("No endpoint is configured; add an [[endpoint]] to semtel.toml, or set OPENAI_API_KEY.")
+    wish = Wish(
+        source=asked["data"],
+        classifiers=tuple(asked["classifiers"]) or settings.defaults.classifiers,
+        objective=Objective(),
+        recipes=tuple(asked["recipes"]),
+        columns=columns_of(settings.columns, asked["columns"]),
+    )
+    tier = Tier(asked["tier"])
+    if tier not in settings.endpoints[0].tiers:
+        raise BadConfig(f"Endpoint {settings.endpoints[0].name!r} doesn't offer {tier}; choose another --tier.")
+    seed = secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]
+    return Asked(wish=wish, budget_usd=config.parse_usd(asked["budget"]), tier=tier, n=asked["n"], seed=seed)
+
+
+def _unfinished(session: Session, asked: Asked) -> Calibration | None:
+    """A calibration of the same data and classifiers that was broken off."""
+    with closing(Store(session.project)) as store:
+        return next(
+            (
+                one
+                for one in store.calibrations()
+                if one.ended_at is None and (one.source, one.asked) == (asked.wish.source, asked.wish.classifiers)
+            ),
+            None,
+        )
+
+
+# -- planning ------------------------------------------------------------------------------------------------------
+
+
+def _begin(session: Session, asked: Asked) -> Calibration:
+    """Plan every arm on as many conversations as the budget bears."""
+    small = _planned(session, asked, study.FEWEST)
+    high = _usd_high(small)
+    n_population = small[0][1].data.n_population or small[0][1].data.n_conversations
+    _drop(session, [arm for arm, _ in small])
+    wanted = study.split(n_population, asked.n).n_explore
+    if high > asked.budget_usd:
+        raise Infeasible(
+            f"{study.FEWEST} conversations by {len(small)} plans may cost ${high:.4f}, more than the budget of "
+            f"${asked.budget_usd}: raise it to that, or name fewer recipes with --strategy."
+        )
+    n = min(wanted, int(_MARGIN * study.FEWEST * float(asked.budget_usd / high))) if high else wanted
+    n = max(n, min(wanted, study.FEWEST))
+    while True:
+        made = _planned(session, asked, n)
+        high = _usd_high(made)
+        if high <= asked.budget_usd or n <= study.FEWEST:
+            break
+        _drop(session, [arm for arm, _ in made])
+        n = max(study.FEWEST, int(n * _MARGIN))
+    parts = study.split(n_population, n)
+    return Calibration(
+        id=secrets.token_hex(6),
+        created_at=SystemClock().now(),
+        source=asked.wish.source,
+        asked=asked.wish.classifiers,
+        classifiers=tuple(c.name for c in made[0][1].classifiers),
+        tier=asked.tier,
+        seed=asked.seed,
+        n_population=n_population,
+        n_explore=parts.n_explore,
+        n_verify=parts.n_verify,
+        n_audit=parts.n_audit,
+        budget_usd=asked.budget_usd,
+        usd_high=high,
+        arms=tuple(arm for arm, _ in made),
+    )
+
+
+def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
+    """A plan each for the reference, the reference again and every arm, over `n` explored conversations."""
+    settings = session.settings
+    recipes = strategies.find(asked.wish.recipes, settings.strategies)
+    naive = _recipe("naive")
+    reference = Strategy(recipe="naive", tier=asked.tier)
+    wish = replace(asked.wish, recipes=(), sample=Sample(seed=asked.seed, n=n), points=(study.point(naive, reference),))
+    first = settings.endpoints[0]
+    made = [
+        _arm(session, wish, first, Role.REFERENCE),
+        _arm(session, replace(wish, fresh=True), first, Role.AGAIN),
+    ]
+    n_population = made[0][1].data.n_population or 0
+    parts = replace(study.split(max(n_population, 4), n), n_explore=made[0][1].data.n_conversations)
+    explored = load_index(plan_folder(session.project, made[0][1].id) / "conversations")["conversation_id"]
+    for endpoint in settings.endpoints[1:]:
+        if endpoint.priced_as != first.priced_as and asked.tier in endpoint.tiers and not asked.wish.recipes:
+            made.append(_arm(session, wish, endpoint, Role.ARM))
+    n_classifiers, longest = len(made[0][1].classifiers), made[0][1].data.max_tokens
+    for recipe, strategy in study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes)):
+        if n_classifiers == 1 and strategy.classifiers_per_request != 1:
+            continue
+        n_asked, n_audited = study.n_audited(parts, strategy, n_population)
+        if not n_audited:
+            continue
+        point = replace(wish, sample=Sample(seed=asked.seed, n=n_asked), points=(study.point(recipe, strategy),))
+        try:
+            made.append(_arm(session, point, first, Role.ARM))
+        except Infeasible as problem:
+            session.console.detail(f"{recipe.name} is not measured: {problem}")
+            continue
+        if strategy.conversations_per_request > 1:
+            _set_apart(session, made[-1][1], explored, n_audited)
+    return made
+
+
+def _usd_high(made: Sequence[tuple[Arm, Plan]]) -> Decimal:
+    """Upper estimate of all plans. Where a plain pack is measured, its second passes take over what it paid for."""
+    plain = {bare(arm.strategy) for arm, _ in made if arm.strategy.doubt is Doubt.NONE}
+    total = Decimal(0)
+    for arm, plan in made:
+        total += plan.chosen.usd_high
+        if arm.strategy.doubt in SECOND_PASS and replace(bare(arm.strategy), doubt=Doubt.NONE) in plain:
+            total -= next(line.usd for line in plan.chosen.lines if line.part == Stage.CLASSIFY.value)
+    return total
+
+
+def _recipe(name: str) -> Recipe:
+    return strategies.find([name])[0]
+
+
+def _arm(session: Session, wish: Wish, endpoint: Endpoint, role: Role) -> tuple[Arm, Plan]:
+    plan = make_plan(replace(session.settings, endpoints=(endpoint,)), wish, SystemClock())
+    return Arm(role=role, plan_id=plan.id, strategy=plan.chosen.strategy, endpoint=endpoint.name), plan
+
+
+def _set_apart(session: Session, plan: Plan, explored: pl.Series, n_audited: int) -> None:
+    """Mark which of an arm's conversations are audited, so that each has a request to itself but for fillers."""
+    folder = plan_folder(session.project, plan.id)
+    index = load_index(folder / "conversations", ["conversation_id", "first_row"])
+    rows = index.filter(pl.col("conversation_id").is_in(explored.implode()))["first_row"].unique()
+    chosen = rows.sample(min(n_audited, len(rows)), seed=plan.data.sample.seed if plan.data.sample else 0)
+    write_part(folder / APART, pl.DataFrame({"row": chosen.sort()}), APART_ROWS)
+
+
+def _drop(session: Session, arms: Sequence[Arm]) -> None:
+    """Forget plans of which none was started."""
+    with session.store() as store:
+        for arm in arms:
+            store.drop_plan(arm.plan_id)
+            shutil.rmtree(plan_folder(session.project, arm.plan_id), ignore_errors=True)
+
+
+# -- running and reading -------------------------------------------------------------------------------------------
+
+
+def _run(session: Session, store: Store, calibration: Calibration) -> None:
+    for number, arm in enumerate(calibration.arms, 1):
+        if store.plan_row(arm.plan_id).state is not PlanState.DONE:
+            plan = store.plan(arm.plan_id)
+            session.console.say(f"{number} of {len(calibration.arms)}: {arm.strategy.recipe} ({plan.id})")
+            try:
+                with running(session, store, plan) as runner:
+                    runner.collect(wait=True)
+            except Incomplete as stopped:
+                raise Incomplete(f"{stopped} Or go on with the same calibrate command.") from stopped
+
+
+def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list[Measurement]]:
+    plans = {arm.plan_id: store.plan(arm.plan_id) for arm in calibration.arms}
+    first = next(arm for arm in calibration.arms if arm.role is Role.REFERENCE)
+    reference = labelled(store, plans[first.plan_id])
+    edges = study.length_edges(reference)
+    model = plans[first.plan_id].endpoint(first.endpoint).priced_as
+    measured: list[Measurement] = []
+    lines, routers = [], []
+    for arm in calibration.arms[1:]:
+        plan = plans[arm.plan_id]
+        kind = Kind.SELF_FLIP if arm.role is Role.AGAIN else Kind.CHANGE
+        basis = study.Basis(
+            calibration=calibration,
+            plan=plan,
+            strategy=arm.strategy,
+            reference=model,
+            model=plan.endpoint(arm.endpoint).priced_as,
+            edges=edges,
+            kind=kind,
+        )
+        labels = _audited(store, plan, labelled(store, plan))
+        counted = study.measure(basis, reference, labels)
+        measured += counted
+        if arm.role is Role.ARM:
+            lines.append(_line(plan, basis, counted))
+        if arm.strategy.doubt is Doubt.RERUN:
+            routers.append(study.router(arm.strategy, reference, list(_runs(store, plan, labels)), labels))
+    findings = study.Findings(
+        calibration=calibration,
+        spent_usd=sum((part.cost_usd for plan_id in plans for part in store.parts(plan_id)), Decimal(0)),
+        reference_usd_per_1000=_usd_per_1000(plans[first.plan_id]),
+        floors=study.floors(measured),
+        measured=tuple(sorted(lines, key=lambda line: line.usd_per_1000)),
+        routers=tuple(one for one in routers if one is not None),
+    )
+    return findings, measured
+
+
+def _audited(store: Store, plan: Plan, labels: pl.DataFrame) -> pl.DataFrame:
+    path = store.files(plan.id) / APART
+    return (
+        labels.filter(pl.col("row").is_in(read_parts([path], APART_ROWS)["row"].implode())) if path.exists() else labels
+    )
+
+
+def _runs(store: Store, plan: Plan, audited: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The labels of a router's first and second run: conversation_id, classifier, label."""
+    ids = audited.select("row", "conversation_id").unique("row")
+    read = read_labels(store, plan)
+    for stage in (Stage.CLASSIFY, Stage.RERUN):
+        given = latest(read.filter(pl.col("stage") == stage.value, pl.col("label").is_not_null()))
+        yield given.join(ids, on="row", how="inner").select("conversation_id", "classifier", "label")
+
+
+def _line(plan: Plan, basis: study.Basis, counted: Sequence[Measurement]) -> study.Measured:
+    return study.Measured(
+        strategy=basis.strategy,
+        model=basis.model,
+        plan_id=plan.id,
+        usd_per_1000=_usd_per_1000(plan),
+        changes=tuple(one for one in counted if one.max_tokens is None),
+    )
+
+
+def _usd_per_1000(plan: Plan) -> Decimal:
+    """What a plan was priced at, had nothing of it been answered before."""
+    return (plan.chosen.usd + plan.reused_usd) * 1000 / max(1, plan.data.n_unique)

@@ -1,0 +1,148 @@
+"""What a calibration found, on the screen: every change beside the reference's own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+
+from semtel_batch import measurements
+from semtel_batch.console.figures import count, money, safe, share
+from semtel_batch.console.layout import Page, bar, left, note, right, section, table
+from semtel_batch.quality.certificate import Target
+from semtel_batch.quality.excess import beyond_reach
+
+if TYPE_CHECKING:  # only their names are needed
+    from semtel_batch.records import Strategy
+    from semtel_batch.studies.calibrate import Findings, Measured, Router
+
+_BAR = 16
+
+
+def view_calibration(found: Findings, page: Page) -> list[RenderableType]:
+    """The noise floor, every strategy's changed labels and cost, and what two runs predict."""
+    return [
+        note(_title(found)),
+        section("Noise floor: the reference strategy asked twice", *map(note, _floors(found))),
+        section("Labels that change against the reference", _table(found, page), *_notes(found)),
+        *([section("Two packed runs, splits asked alone", *map(note, _routers(found)))] if found.routers else []),
+        note(f"The evidence is kept; `plan` uses it. What it cost: {money(found.spent_usd)}."),
+    ]
+
+
+def _title(found: Findings) -> str:
+    c = found.calibration
+    return (
+        f"Calibration {c.id} on {safe(c.source)}: {count(c.n_explore)} of {count(c.n_population)} conversations "
+        f"(seed {c.seed}; kept apart: {count(c.n_verify)} to verify, {count(c.n_audit)} to audit)"
+    )
+
+
+def _floors(found: Findings) -> Iterator[str]:
+    for floor in found.floors:
+        yield floor.wording
+        if (unreachable := beyond_reach(floor, Target())) is not None:
+            yield f"  {unreachable}."
+
+
+def _table(found: Findings, page: Page) -> RenderableType:
+    columns = [left("recipe", wrap=True), left("how"), right("items"), right("changed"), right("95 % interval")]
+    columns += [left("worst", wrap=True), right("$/1000"), right("saves")]
+    columns += [] if page.narrow else [left("")]
+    return table(columns, [_row(one, found, page) for one in found.measured])
+
+
+def _row(one: Measured, found: Findings, page: Page) -> list[Any]:
+    changed = one.n_different / one.n if one.n else 0.0
+    low, high = one.interval
+    worst = one.worst
+    saved = 1 - float(one.usd_per_1000 / found.reference_usd_per_1000) if found.reference_usd_per_1000 else 0.0
+    cells = [one.strategy.recipe, _how(one.strategy), count(one.n), share(changed), f"{share(low)} – {share(high)}"]
+    cells += [f"{worst.classifier} {share(worst.n_different / worst.n)}" if worst else "–"]
+    cells += [money(one.usd_per_1000), share(saved) if saved >= 0 else f"-{share(-saved)}"]
+    return cells if page.narrow else [*cells, bar(min(1.0, changed), _BAR, page)]
+
+
+def _how(strategy: Strategy) -> str:
+    m = strategy.classifiers_per_request or "all"
+    parts = [f"{strategy.conversations_per_request}×{m}"]
+    if strategy.truncate_to is not None:
+        parts.append(f"≤{strategy.truncate_to} {strategy.keep}")
+    if strategy.compress_rate is not None:
+        parts.append(f"kept {share(strategy.compress_rate)}")
+    return " ".join(parts)
+
+
+def _notes(found: Findings) -> Iterator[RenderableType]:
+    yield note(
+        "items: conversations × classifiers, one audited conversation a request; $/1000 conversations in the tier that "
+        "was asked; saves: against the reference in that tier",
+        "dim",
+    )
+
+
+def _routers(found: Findings) -> Iterator[str]:
+    for one in found.routers:
+        yield _router(one)
+
+
+def _router(one: Router) -> str:
+    low, high = one.interval
+    return (
+        f"{one.strategy.recipe} {_how(one.strategy)}: predicted {share(one.predicted)} changed from mean "
+        f"{share(one.instability.mu)} and correlation {one.instability.rho:.2f}; measured "
+        f"{share(one.n_different / one.n)} ({share(low)} – {share(high)}, n={count(one.n)})"
+    )
+
+
+def calibration_as_json(found: Findings) -> dict[str, Any]:
+    """Everything, with counts beside shares."""
+    return {
+        "calibration": measurements.as_json(found.calibration),
+        "spent_usd": str(found.spent_usd),
+        "reference_usd_per_1000": str(found.reference_usd_per_1000),
+        "noise_floor": [
+            {
+                "classifier": f.classifier,
+                "n": f.n,
+                "n_flipped": f.n_flipped,
+                "self_flip": f.self_flip,
+                "interval": list(f.interval),
+            }
+            for f in found.floors
+        ],
+        "strategies": [_measured_as_json(one) for one in found.measured],
+        "routers": [
+            {
+                "strategy": _how(r.strategy),
+                "mean": r.instability.mu,
+                "correlation": r.instability.rho,
+                "predicted": r.predicted,
+                "n": r.n,
+                "n_different": r.n_different,
+                "interval": list(r.interval),
+            }
+            for r in found.routers
+        ],
+    }
+
+
+def _measured_as_json(one: Measured) -> dict[str, Any]:
+    s = one.strategy
+    return {
+        "recipe": s.recipe,
+        "model": one.model,
+        "plan_id": one.plan_id,
+        "conversations_per_request": s.conversations_per_request,
+        "classifiers_per_request": s.classifiers_per_request,
+        "truncate_to": s.truncate_to,
+        "keep": s.keep.value,
+        "compress_rate": s.compress_rate,
+        "doubt": s.doubt.value,
+        "n": one.n,
+        "n_different": one.n_different,
+        "interval": list(one.interval),
+        "usd_per_1000": str(one.usd_per_1000),
+        "classifiers": [{"classifier": c.classifier, "n": c.n, "n_different": c.n_different} for c in one.changes],
+    }

@@ -1,0 +1,118 @@
+"""What was measured of strategies, and what was certified of plans, as records of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from semtel_batch.records import Strategy, Tier
+
+
+class Kind(StrEnum):
+    """What was counted."""
+
+    CHANGE = "change"  # labels that differ from the reference strategy's
+    SELF_FLIP = "self_flip"  # labels that the reference strategy itself changes when it is asked twice
+
+
+class Role(StrEnum):
+    """What a plan is for in a calibration."""
+
+    REFERENCE = "reference"
+    AGAIN = "again"  # the reference asked anew: the noise floor
+    ARM = "arm"  # a strategy that is measured
+    VERIFY_REFERENCE = "verify-reference"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One plan of a calibration."""
+
+    role: Role
+    plan_id: str
+    strategy: Strategy
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """A sample spent on measuring: which conversations, by what, for how much.
+
+    The sample is the beginning of a random order of the whole data (see `plans.Sample`): the first `n_explore` are for
+    choosing, the next `n_verify` for certifying what was chosen, the next `n_audit` for the audit after a run; what
+    packs are filled up with comes from the same order.
+    """
+
+    id: str
+    created_at: datetime
+    source: str
+    asked: tuple[str, ...]  # classifiers as the user named them; empty: the defaults
+    classifiers: tuple[str, ...]
+    tier: Tier
+    seed: int
+    n_population: int
+    n_explore: int
+    n_verify: int
+    n_audit: int
+    budget_usd: Decimal | None
+    usd_high: Decimal  # upper estimate of all its plans
+    arms: tuple[Arm, ...]
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How many of a classifier's labels a strategy changed, on one sample.
+
+    `companions` are the versions of all classifiers in the prompt, `min_tokens` and `max_tokens` the length class
+    (low ≤ tokens < high; both None: all lengths).
+    """
+
+    calibration_id: str
+    plan_id: str
+    measured_at: datetime
+    kind: Kind
+    classifier: str
+    version: str
+    companions: tuple[str, ...]
+    reference: str  # its model
+    model: str
+    strategy: Strategy  # recipe and tier say nothing of labels, and are left empty and realtime
+    source: str
+    sample: str  # E or V
+    seed: int
+    n: int
+    n_different: int
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+
+
+_CALIBRATION = TypeAdapter(Calibration)
+_STRATEGY = TypeAdapter(Strategy)
+
+
+def calibration_to_json(one: Calibration) -> str:
+    return _CALIBRATION.dump_json(one).decode()
+
+
+def calibration_from_json(document: str) -> Calibration:
+    return _CALIBRATION.validate_json(document)
+
+
+def strategy_to_json(one: Strategy) -> str:
+    return _STRATEGY.dump_json(one).decode()
+
+
+def strategy_from_json(document: str) -> Strategy:
+    return _STRATEGY.validate_json(document)
+
+
+def as_json(one: Calibration) -> dict[str, Any]:
+    document: dict[str, Any] = _CALIBRATION.dump_python(one, mode="json")
+    return document

@@ -1,0 +1,58 @@
+"""`calibrate` end to end: what it measures is what the sandbox was told to do, and the next plan knows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from command_line import DONE, INFEASIBLE, Project
+from test_run import n_texts, rows
+
+from semtel_batch.sandbox.local import SandboxHandle
+
+
+def changed(found: dict[str, Any], **of: Any) -> dict[str, Any]:
+    (one,) = (s for s in found["strategies"] if all(s[key] == value for key, value in of.items()))
+    return one
+
+
+def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(packed_flip=0.3, packed_flip_correlation=0.4, rerun_flip=0.05)
+    data = project.write("chats.jsonl", rows())
+    once = project.recipe("once", tier="realtime", conversations_per_request=3, classifiers_per_request=1)
+    twice = project.recipe(
+        "twice", tier="realtime", conversations_per_request=3, classifiers_per_request=1, doubt="rerun"
+    )
+    asked = (
+        "calibrate",
+        data,
+        "-c",
+        "topic",
+        "--strategy",
+        once,
+        "--strategy",
+        twice,
+        "--seed",
+        "1",
+        "--yes",
+        "--json",
+    )
+    refused = project(*asked, "--budget", "0.0001")
+    assert refused.exit_code == INFEASIBLE
+    assert "may cost" in refused.stderr
+    result = project(*asked, "--budget", "1")
+    assert result.exit_code == DONE, result.said
+    found = result.document
+    (floor,) = found["noise_floor"]
+    assert floor["n"] >= 18
+    single, router = changed(found, doubt="none"), changed(found, doubt="rerun")
+    assert single["n"] == router["n"] >= 18
+    assert single["n_different"] > router["n_different"]
+    (told,) = found["routers"]
+    assert told["interval"][0] <= told["predicted"] <= told["interval"][1]
+    assert float(found["spent_usd"]) <= 1
+    plan = project.plan(data, "-c", "topic", "--strategy", once)
+    assert not plan["chosen"]["quality"]["assumed"]
+    assert f"{single['n_different']} of {single['n']}" in plan["chosen"]["quality"]["basis"]
+    assert plan["n_reused_items"] > 0, "what the calibration paid for is the run's already"
+    assert plan["data"]["n_conversations"] > n_texts() - 1
+    assert project("status", "--verify").exit_code == DONE

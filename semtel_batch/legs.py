@@ -7,6 +7,7 @@ import hashlib
 import orjson
 
 from semtel_batch.compose.bodies import Delivery
+from semtel_batch.compose.compress.backends import open_compressor
 from semtel_batch.compose.prompt import Prompt, word
 from semtel_batch.families import family_of
 from semtel_batch.plans import Leg, Plan
@@ -31,6 +32,13 @@ def shortening(strategy: Strategy, stage: Stage) -> int | None:
     return None if stage is Stage.RECLASSIFY else strategy.truncate_to
 
 
+def compressing(strategy: Strategy, stage: Stage) -> tuple[str, float] | None:
+    """By what, and to which share, a stage compresses a text."""
+    if strategy.compress_rate is None or stage is Stage.RECLASSIFY:
+        return None
+    return strategy.compressor or "rules", strategy.compress_rate
+
+
 def encoding_of(endpoint: Endpoint) -> str:
     return endpoint.encoding or family_of(endpoint.priced_as).encoding
 
@@ -52,6 +60,8 @@ def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, per
         # A doubted label must not be its own second opinion, where the strategy asks one by one anyway.
         "again": prompt.stage is Stage.RECLASSIFY and strategy.conversations_per_request == 1,
     }
+    if (compressed := compressing(strategy, prompt.stage)) is not None:
+        way["compressor"] = [compressed[0], open_compressor(compressed[0], encoding_of(endpoint)).version]
     if prompt.stage is Stage.RERUN:
         way["rerun"] = True  # nor may a second run be answered from the first
     if tells_logprobs(strategy, prompt.stage):

@@ -236,6 +236,7 @@ class Plan:
     fresh: bool = False  # ask anew what earlier runs answered in the same way
     n_reused_items: int = 0  # items that earlier runs are known to have answered
     reused_usd: Decimal = Decimal(0)  # what asking them again would cost
+    cpu_usd_per_hour: Decimal = Decimal(0)  # of a core of this machine, which compressing takes
     prompt_sizes: tuple[tuple[str, PromptSize], ...] = ()  # counted while planning, by the prompt's key
     strata: Strata = Strata()
     mix: tuple[MixShare, ...] = ()  # what goes where; empty where one way serves all

@@ -123,7 +123,8 @@ class Strategy:
     classifiers_per_request: int = 1  # 0: all in one prompt
     truncate_to: int | None = None  # tokens of a conversation's text
     keep: Keep = Keep.HEAD
-    compress_rate: float | None = None  # share of tokens kept
+    compress_rate: float | None = None  # share of tokens kept, asked for
+    compressor: str | None = None  # with compress_rate: rules, llmlingua2, or llmlingua2:MODEL
     doubt: Doubt = Doubt.NONE
     confidence_below: float | None = None  # with Doubt.CONFIDENCE: what is given less probability is asked again
     model: str | None = None  # None: whatever model the endpoint serves

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter
 
+from semtel_batch.compose.compress.results import cpu_seconds
 from semtel_batch.plans import Plan
 from semtel_batch.reckoning import Reckoning, reckon
 from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
@@ -139,7 +140,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
     parts = store.parts(plan.id)  # before the shards: none of them may be unknown
     shards = store.shards(plan.id)
     items = _with_ends(store, plan, labels, row.state)
-    lines = _bill_lines(plan, shards, parts)
+    lines = _bill_lines(plan, shards, parts, cpu_seconds(store.files(plan.id)))
     actual = total_bill(line.actual for line in lines)
     elapsed_s = _elapsed_s(row, parts)
     endpoints = endpoint_lines(store, plan, row, shards, parts)
@@ -186,7 +187,9 @@ def as_json(report: Report) -> dict[str, Any]:
 # -- money -----------------------------------------------------------------------------------------------------
 
 
-def _bill_lines(plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part]) -> tuple[BillLine, ...]:
+def _bill_lines(
+    plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part], compressing_s: float
+) -> tuple[BillLine, ...]:
     """Planned beside actual for each part of the bill; all but a generation's first attempt are retries."""
     first: dict[tuple[int, Stage], int] = {}
     for s in (row.shard for row in shards):
@@ -200,6 +203,10 @@ def _bill_lines(plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part]) -
         planned[line.part] = planned.get(line.part, Bill()) + bill
     for part in parts:
         actual[part_of[part.shard_id]] += part_bill(part)
+    if compressing_s:  # of this machine's time, which no provider bills
+        usd = plan.cpu_usd_per_hour * Decimal(str(round(compressing_s, 3))) / 3600
+        actual["compress"] = Bill(usd=usd)
+        planned.setdefault("compress", Bill())
     empty = Bill()
     lines = (BillLine(part=p, planned=planned[p], actual=actual.get(p, empty)) for p in planned)
     return tuple(line for line in lines if line.planned != empty or line.actual != empty)

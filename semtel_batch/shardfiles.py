@@ -5,7 +5,7 @@ The file goes when its shard has ended; it can be made again from what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,17 @@ _COMPOSED_BYTES = 16 * 2**20
 _WRITTEN_AT_ONCE = 1 << 20
 
 
-def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, labels: pl.DataFrame) -> None:
+Compress = Callable[[pl.Series], pl.Series]
+
+
+def as_it_is(texts: pl.Series) -> pl.Series:
+    """Texts of a strategy that does not compress."""
+    return texts
+
+
+def write_file(
+    plan: Plan, shard: Shard, manifest: Path, conversations: Path, labels: pl.DataFrame, compress: Compress = as_it_is
+) -> None:
     """Write the lines of a shard, whole or not at all. `labels` (row, classifier, label): what a grader judges."""
     if shard.path.exists():
         return
@@ -40,7 +50,9 @@ def write_file(plan: Plan, shard: Shard, manifest: Path, conversations: Path, la
     with being_written(shard.path, temporary):
         begin_private(temporary)
         with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
-            for rows, request in _requests(read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard)):
+            for rows, request in _requests(
+                read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard, compress)
+            ):
                 blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
                 body = prompt.body(user_content(blocks), len(blocks))
                 file.write(batch_line(custom_id(shard, request), body, prompt.url))
@@ -66,15 +78,17 @@ class _Shortener:
     strategy: Strategy
     limit: int | None
     encoding: str
+    compress: Compress
 
     def __call__(self, texts: pl.Series) -> pl.Series:
+        texts = self.compress(texts)
         return texts if self.limit is None else truncate_texts(texts, self.limit, self.strategy.keep, self.encoding)
 
 
-def _shortener(plan: Plan, shard: Shard) -> _Shortener:
+def _shortener(plan: Plan, shard: Shard, compress: Compress) -> _Shortener:
     strategy = plan.legs[shard.leg].strategy
     encoding = encoding_of(plan.endpoint(shard.endpoint))
-    return _Shortener(strategy=strategy, limit=shortening(strategy, shard.stage), encoding=encoding)
+    return _Shortener(strategy=strategy, limit=shortening(strategy, shard.stage), encoding=encoding, compress=compress)
 
 
 def _requests(

@@ -150,6 +150,10 @@ def _strategy(recipe: str, values: dict[str, Any]) -> Strategy:
     # What truncation keeps means nothing where nothing is cut; one spelling, so that the point is listed once.
     if values.get("truncate_to") is None:
         values.pop("keep", None)
+    if values.get("compress_rate") is None:
+        values.pop("compressor", None)
+    else:
+        values.setdefault("compressor", "rules")
     if values.pop("grade", False):  # as recipes said it when there was only this way to doubt
         values["doubt"] = Doubt.GRADER
     if values.get("doubt") is not Doubt.CONFIDENCE:
@@ -354,6 +358,13 @@ def _probability(value: Any) -> float:
     return float(value)
 
 
+def _compressor(value: Any) -> str:
+    backend, _, model = _word(value).partition(":")
+    if backend not in ("rules", "llmlingua2") or (model and backend == "rules"):
+        raise ValueError(value)
+    return str(value)
+
+
 def _switch(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(value)
@@ -372,6 +383,7 @@ _PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "classifiers_per_request": (_whole(0, 100), "whole numbers from 0 (all in one prompt) to 100"),
     "truncate_to": (_cut, "whole numbers of tokens from 16 to 1000000, or 0 for the whole text"),
     "keep": (Keep, ", ".join(Keep)),
+    "compressor": (_compressor, "rules, llmlingua2, or llmlingua2:MODEL with a folder or a hub's id"),
     "compress_rate": (_rate, "shares of the text to keep, from 0.1 to 1 (1: no compression)"),
     "doubt": (Doubt, ", ".join(Doubt)),
     "grade": (_switch, 'true, false (true is the same as doubt = "grader")'),

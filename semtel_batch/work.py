@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from semtel_batch.clock import Clock
+from semtel_batch.compressing import Compressing
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import Incomplete
 from semtel_batch.intake import Intake, judged_labels
+from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.plans import Plan
 from semtel_batch.records import Endpoint, Pace, Receipt, Stage, Tier
 from semtel_batch.results import NO_LABELS, conversations_folder, given_labels
 from semtel_batch.rows import ShardRow, ShardState, Submission
-from semtel_batch.shardfiles import remove_files, write_file
+from semtel_batch.shardfiles import as_it_is, remove_files, write_file
 from semtel_batch.store import Store
 from semtel_batch.transport.protocol import Transport
 
@@ -57,6 +61,7 @@ class Work:
         self.extend_lease: Callable[[], None] = lambda: None
         self._open, self._watch = open_transport, watch
         self._transports: dict[tuple[tuple[Endpoint, ...], Tier], Transport] = {}
+        self._compressing = Compressing(plan, self.conversations, lambda leg: self._texts_of(leg))
         self._answering: ShardRow | None = None
         self._is_stopping = False
         self._paces: list[Pace] = []  # not yet in the store
@@ -75,6 +80,7 @@ class Work:
         for transport in self._transports.values():
             transport.close()
         self._transports.clear()
+        self._compressing.close()
 
     def transport(self, row: ShardRow) -> Transport:
         key = (self.plan.members(row.shard), row.shard.tier)
@@ -95,10 +101,15 @@ class Work:
     def compose(self, row: ShardRow) -> None:
         """Write the lines of a shard, unless they are there."""
         if not row.shard.path.exists():
-            write_file(
-                self.plan, row.shard, row.manifest, self.conversations, self.to_judge(row.shard.stage, row.shard.leg)
-            )
+            judged = self.to_judge(row.shard.stage, row.shard.leg)
+            compress = self._compressing.of(row) or as_it_is
+            write_file(self.plan, row.shard, row.manifest, self.conversations, judged, compress)
             reach("shard.composed")
+
+    def _texts_of(self, leg: int) -> npt.NDArray[np.uint32]:
+        """The rows whose texts a leg will send, in the order in which it will."""
+        manifests = [row.manifest for row in self.shards() if row.shard.leg == leg]
+        return read_parts(manifests, MANIFEST)["row"].unique(maintain_order=True).to_numpy()
 
     def to_judge(self, stage: Stage, leg: int) -> pl.DataFrame:
         """The labels that stand in the grader's requests; none in any other stage's."""

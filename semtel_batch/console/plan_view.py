@@ -101,7 +101,7 @@ def _way(strategy: Strategy, n_classifiers: int) -> str:
     if strategy.truncate_to is not None:
         parts.append(f"{strategy.keep} {count(strategy.truncate_to)} tokens of each conversation")
     if strategy.compress_rate is not None:
-        parts.append(f"text compressed to {share(strategy.compress_rate)}")
+        parts.append(f"text compressed by {strategy.compressor} to {share(strategy.compress_rate)}")
     if strategy.doubt in _DOUBTS:
         parts.append(f"{_DOUBTS[strategy.doubt]}, doubtful labels asked again alone")
     return ", ".join([*parts, _tier(strategy.tier)])
@@ -256,7 +256,7 @@ def _shape(strategy: Strategy) -> str:
     if strategy.truncate_to is not None:
         parts.append(f"≤{strategy.truncate_to}")
     if strategy.compress_rate is not None:
-        parts.append(f"kept {share(strategy.compress_rate)}")
+        parts.append(f"{(strategy.compressor or 'rules').partition(':')[0]} {share(strategy.compress_rate)}")
     return " ".join(parts)
 
 

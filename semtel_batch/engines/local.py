@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,19 @@ import polars as pl
 from semtel_batch import classifiers, strategies
 from semtel_batch.clock import Clock
 from semtel_batch.compose.bodies import Delivery
+from semtel_batch.compose.compress.backends import Way
 from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
-from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index
+from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index, load_texts
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.measurements import Measurement
-from semtel_batch.planner.job import Answered, Job
+from semtel_batch.planner.job import Answered, Compressed, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
+from semtel_batch.planner.shorter import Shortened, foresee
 from semtel_batch.planner.sweep import Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
@@ -78,6 +80,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
     recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
+    recipes = _with_model(recipes, settings.compressor_model)
     find_files(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
@@ -113,6 +116,8 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
             fresh=wish.fresh,
             measured=_measured(settings.project, asked),
+            compressed=_compressed(kept, folder),
+            cpu_usd_per_hour=settings.cpu_usd_per_hour,
             learned=_learned(settings.project),
         )
 
@@ -198,6 +203,30 @@ def _learned(project: Path) -> Learned:
         return NOTHING_LEARNED
     with closing(Store(project)) as store:
         return learn(store)
+
+
+def _with_model(recipes: tuple[Recipe, ...], model: str | None) -> tuple[Recipe, ...]:
+    """The recipes with the project's model for the compressor that needs one."""
+    if model is None:
+        return recipes
+    named = {"llmlingua2": f"llmlingua2:{model}"}
+    return tuple(
+        replace(recipe, grid=tuple((key, tuple(named.get(v, v) for v in values)) for key, values in recipe.grid))
+        for recipe in recipes
+    )
+
+
+def _compressed(kept: Ingested, folder: Path) -> Compressed:
+    """Foresees what compressing would do to the texts that will be paid for; each way once."""
+    index = askable(load_index(kept.folder))
+    lengths, rows = index["n_tokens"].to_numpy().astype(np.int64), index["row"].to_numpy()
+
+    @functools.cache
+    def look_up(compressor: str, rate: float) -> Shortened:
+        way = Way(compressor=compressor, rate=rate, encoding=kept.encoding)
+        return foresee(lengths, lambda places: load_texts(kept.folder, rows[places])["text"].to_list(), way, folder, 0)
+
+    return look_up
 
 
 def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | None:

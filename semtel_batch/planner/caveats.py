@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 from semtel_batch.families import family_of
+from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.job import Job
+from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
-from semtel_batch.plans import Estimate
+from semtel_batch.plans import Alternative, Estimate
 from semtel_batch.prices import SELF_HOSTED, shutdown_problem
 from semtel_batch.records import Endpoint, EndpointKind
 
@@ -20,6 +24,45 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
         *_about_time(job, chosen, endpoint),
         *_about_prices(job, chosen, endpoint),
         *_about_tokens(job, endpoint),
+    )
+
+
+def about_compressing(job: Job, alternatives: Sequence[Alternative]) -> Iterator[str]:
+    """What compressing takes and saves, of each way that was priced; above all where it doesn't pay.
+
+    "Prompt compression in the wild" (ECIR 2026, arXiv 2604.02985): outside a narrow window it costs more than it saves.
+    """
+    estimates = [one.estimate for one in alternatives]
+    told = set()
+    for one in estimates:
+        way = (one.strategy.compressor, one.strategy.compress_rate, one.strategy.tier)
+        plain = _uncompressed(one, estimates)
+        if one.strategy.compress_rate is None or job.compressed is None or way in told or plain is None:
+            continue
+        told.add(way)
+        shortened = job.compressed(one.strategy.compressor or "rules", one.strategy.compress_rate)
+        yield _compression(one, plain, shortened)
+
+
+def _uncompressed(one: Estimate, estimates: Sequence[Estimate]) -> Estimate | None:
+    """The same way of asking with the texts as they are, whatever recipe it comes from."""
+    same = replace(one.strategy, compressor=None, compress_rate=None, recipe="")
+    return next((e for e in estimates if e.endpoint == one.endpoint and replace(e.strategy, recipe="") == same), None)
+
+
+def _compression(one: Estimate, plain: Estimate, shortened: Shortened) -> str:
+    strategy, spent = one.strategy, shortened.spent
+    paid = sum((line.usd for line in one.lines if line.part == "compress"), Decimal(0))
+    saved = plain.usd - (one.usd - paid)
+    slower = one.time_s > plain.time_s
+    verdict = "it pays" if saved > paid else "it is dearer than sending the text as it is"
+    if slower:
+        verdict = f"{verdict} and slower" if saved <= paid else f"{verdict}, but is slower"
+    basis = "earlier runs" if shortened.earlier else "a sample of this data"
+    return (
+        f"Compressing with {strategy.compressor} ({strategy.tier!s}), asked to keep {strategy.compress_rate:.0%}, "
+        f"keeps {spent.rate:.0%} of the tokens and takes {spent.cpu_s_per_1k:.3f} CPU-s per 1,000 (measured on "
+        f"{basis}, {spent.n_texts:,} texts): {dollars(paid)} of CPU time saves {dollars(saved)}; {verdict}."
     )
 
 

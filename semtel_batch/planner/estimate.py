@@ -7,6 +7,7 @@ ask single items again, one conversation and one classifier a request. No cache 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions, counted_as
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
+from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
 from semtel_batch.plans import CostLine, Estimate, PromptSize
 from semtel_batch.quality.doubt import SECOND_PASS
@@ -29,6 +31,7 @@ from semtel_batch.records import Classifier, Doubt, Endpoint, Stage, Strategy, T
 from semtel_batch.strategies import Recipe
 
 _NOTHING = Usage()
+COMPRESSING = "compress"  # the cost line of this machine's time
 _NO_SPREAD = Spread()
 
 
@@ -160,7 +163,8 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
         flagged = (job.learned if second else NOTHING_LEARNED).flagged(case.model, second or Stage.CLASSIFY)
         again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, flagged))
     priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
-    lines = tuple(part.line(price, endpoint.name) for part, price in priced)
+    shortened = shortened_by(job, strategy)
+    lines = (*_compressing(job, shortened), *(part.line(price, endpoint.name) for part, price in priced))
     usd = sum((line.usd for line in lines), Decimal(0))
     within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
     return Draft(
@@ -172,7 +176,10 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
             usd_low=within.usd_low,
             usd_high=within.usd_high,
             uncertainties=within.uncertainties,
-            time_s=total_s(endpoint, [part.load() for part in main], [part.load() for part in again], beside),
+            time_s=max(
+                total_s(endpoint, [part.load() for part in main], [part.load() for part in again], beside),
+                shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
+            ),
             pool=tuple(other.name for other in beside),
             quality=quality(job, recipe, strategy, endpoint),
         ),
@@ -202,9 +209,26 @@ def _groups(job: Job, strategy: Strategy) -> tuple[tuple[Classifier, ...], ...]:
 
 def lengths_of(job: Job, strategy: Strategy) -> Lengths:
     """Tokens of each conversation's block as this strategy sends it."""
+    shortened = shortened_by(job, strategy)
     if strategy.truncate_to is None:
-        return job.lengths
-    return job.truncated_lengths(strategy.truncate_to, strategy.keep)
+        return job.lengths if shortened is None else shortened.lengths
+    cut = job.truncated_lengths(strategy.truncate_to, strategy.keep)
+    return cut if shortened is None else np.minimum(cut, shortened.lengths)
+
+
+def shortened_by(job: Job, strategy: Strategy) -> Shortened | None:
+    """What compressing does to the texts, where a strategy does; None elsewhere."""
+    if strategy.compress_rate is None or job.compressed is None:
+        return None
+    return job.compressed(strategy.compressor or "rules", strategy.compress_rate)
+
+
+def _compressing(job: Job, shortened: Shortened | None) -> tuple[CostLine, ...]:
+    """This machine's time, at its price: what compressing costs, whatever the provider bills."""
+    if shortened is None:
+        return ()
+    usd = job.cpu_usd_per_hour * Decimal(str(round(shortened.cpu_s, 3))) / 3600
+    return (CostLine(part=COMPRESSING, n_requests=0, usage=_NOTHING, usd=usd),)
 
 
 def _pass(case: _Case, stage: Stage) -> _Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from semtel_batch.measurements import Measurement
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
+from semtel_batch.planner.shorter import Shortened
 from semtel_batch.plans import DataProfile, Objective
 from semtel_batch.prices import PriceBook
 from semtel_batch.records import Classifier, Endpoint, Keep, Strategy
@@ -19,6 +21,9 @@ from semtel_batch.strategies import Recipe
 
 Answered = Callable[[Strategy, Endpoint, tuple[Classifier, ...]], "npt.NDArray[np.bool_] | None"]
 """Which of a job's conversations earlier runs have answered in exactly this way; None where no run asked in it."""
+
+Compressed = Callable[[str, float], Shortened]
+"""The job's texts, compressed by a compressor to a rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,8 @@ class Job:
     answered: Answered | None = None  # None: nothing is known, or everything is to be asked anew
     fresh: bool = False  # ask anew what earlier runs answered
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
+    compressed: Compressed | None = None  # None: nothing is compressed
+    cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property

@@ -15,9 +15,9 @@ from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.families import family_of
-from semtel_batch.planner.caveats import caveats
+from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
-from semtel_batch.planner.estimate import Draft, estimate, n_answered
+from semtel_batch.planner.estimate import Draft, estimate, n_answered, shortened_by
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.pooling import partners
@@ -75,6 +75,8 @@ def price_all(job: Job, counter: RequestCounter) -> Drafts:
     shared: set[tuple[str, Strategy]] = set()  # what a pool that was priced before does as well
     for endpoint in job.endpoints:
         for recipe, strategy in _points(job, endpoint):
+            if strategy.compress_rate is not None and not (job.named or job.assume or job.measured):
+                continue  # it may not be chosen, and to tell what it does some texts would have to be compressed
             obstacle = _obstacle(job, strategy, endpoint)
             if obstacle:
                 left_out[obstacle] = None
@@ -114,7 +116,10 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     if strategy.doubt is Doubt.GRADER and job.grader is None:
         return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
     if strategy.compress_rate is not None:
-        return f"Recipe {strategy.recipe} was left out: it compresses, and no compressor is set up."
+        shortened = shortened_by(job, strategy)
+        problem = "nothing is compressed here" if shortened is None else shortened.problem
+        if problem:
+            return f"Recipe {strategy.recipe} was left out where it compresses with {strategy.compressor}: {problem}"
     if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy)):
         return f"Recipe {strategy.recipe} was left out: {why}."
     unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
@@ -247,8 +252,9 @@ def _plan(
         alternatives=alternatives,
         naive_usd=_naive(job, endpoint, counter).usd,
         certified=keeps_labels(job, chosen.strategy, endpoint),
-        warnings=(*caveats(job, chosen, endpoint), *left_out),
+        warnings=(*caveats(job, chosen, endpoint), *about_compressing(job, alternatives), *left_out),
         fresh=job.fresh,
+        cpu_usd_per_hour=job.cpu_usd_per_hour if chosen.strategy.compress_rate is not None else Decimal(0),
         n_reused_items=n_answered(job, chosen.strategy, endpoint),
         reused_usd=_reused_usd(job, chosen, endpoint, counter),
         prompt_sizes=_prompt_sizes(job, chosen, endpoint),

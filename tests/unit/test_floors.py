@@ -82,6 +82,7 @@ FLOORS = {
     # the run
     "cutting": 6,
     "shardfiles": 6,
+    "compressing": 7,
     "intake": 7,
     "reuse": 8,
     "work": 8,

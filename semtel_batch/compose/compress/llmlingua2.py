@@ -149,13 +149,17 @@ def is_there(model: str) -> bool:
         return (Path(model) / "config.json").is_file()
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    try:
+        return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    except ValueError:  # no hub's id: a folder that is not there
+        return False
 
 
 def _how(model: str) -> str:
     if Path(model).is_dir():
         return "it needs config.json, the weights and the tokenizer's files"
-    return f"download it once: hf download {model}"
+    wanted = model if model.count("/") == 1 and model[0] not in "./~" else DEFAULT_MODEL
+    return f"download it once: hf download {wanted}"
 
 
 def keep_words(text: str, spans: Sequence[Span], verdicts: Sequence[tuple[str, bool]]) -> str:

@@ -125,6 +125,13 @@ def _known_plans(ctx: click.Context, _parameter: click.Parameter, incomplete: st
 _plan_argument = click.argument("plan", required=False, metavar="[PLAN]", shell_complete=_known_plans)
 
 
+_on_done_option = click.option(
+    "--on-done",
+    metavar="CMD",
+    help="Run this, without a shell, when the plan is over or this failed; SEMTEL_PLAN, SEMTEL_STATE, … tell it.",
+)
+
+
 def _planning_options(command: Any) -> Any:
     """What `plan` and `run` have in common."""
     options = [
@@ -185,18 +192,20 @@ def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **
 @main.command()
 @_plan_argument
 @_tasks_option
+@_on_done_option
 @click.pass_obj
-def submit(options: dict[str, Any], plan: str | None, tasks: int) -> None:
+def submit(options: dict[str, Any], plan: str | None, tasks: int, on_done: str | None) -> None:
     """Start what the plan says: upload batches, run the realtime share."""
-    _commands("running").submit({**options, "tasks": tasks}, plan)
+    _commands("running").submit({**options, "tasks": tasks, "on_done": on_done}, plan)
 
 
 @main.command()
 @_plan_argument
 @click.option("--wait", is_flag=True, help="Go on until nothing is owed.")
 @_tasks_option
+@_on_done_option
 @click.pass_obj
-def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -> None:
+def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, on_done: str | None) -> None:
     """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed.
 
     \b
@@ -204,7 +213,7 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int) -
       semtel-batch collect --wait             until every item has a label or a named failure
       semtel-batch collect || echo later      a line for cron: exit code 3 while work is owed
     """
-    _commands("running").collect({**options, "tasks": tasks}, plan, wait)
+    _commands("running").collect({**options, "tasks": tasks, "on_done": on_done}, plan, wait)
 
 
 @main.command()
@@ -234,8 +243,11 @@ def calibrate(options: dict[str, Any], /, **asked: Any) -> None:
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the labels here at the end."
 )
 @_tasks_option
+@_on_done_option
 @click.pass_obj
-def run(options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, **wish: Any) -> None:
+def run(
+    options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, on_done: str | None, **wish: Any
+) -> None:
     """plan + confirm + submit + collect --wait, then the report.
 
     \b
@@ -243,17 +255,20 @@ def run(options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, 
       semtel-batch run chats.jsonl --sample 20 -c topic             a first look, for cents
       semtel-batch run chats.parquet --budget 50 --yes -o labels.parquet
     """
-    _commands("whole").run({**options, "tasks": tasks}, wish, yes, output)
+    _commands("whole").run({**options, "tasks": tasks, "on_done": on_done}, wish, yes, output)
 
 
 @main.command()
 @_plan_argument
 @click.option("--verify", is_flag=True, help="Derive every fingerprint and count again; name every mismatch.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds until no plan is under way.")
 @click.pass_obj
-def status(options: dict[str, Any], plan: str | None, verify: bool) -> None:
+def status(options: dict[str, Any], plan: str | None, verify: bool, watch: bool) -> None:
     """All plans, or the shards and batches of one."""
     if verify:
         _commands("verifying").verify(options, plan)
+    elif watch:
+        _commands("watching").watch(options, plan)
     else:
         _commands("looking").status(options, plan)
 

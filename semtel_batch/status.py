@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -106,6 +107,60 @@ def _shard_status(row: ShardRow, tries: list[Submission], n_written: int) -> Sha
         error_code=last.error_code if last else None,
         error_message=last.error_message if last else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What one endpoint does for a plan in one tier; `words` are the provider's states of its open batches."""
+
+    endpoint: str
+    tier: Tier
+    n_shards: int
+    n_open: int
+    n_requests: int
+    n_done: int
+    words: tuple[tuple[str, int], ...]
+
+
+def serving(status: PlanStatus) -> list[Serving]:
+    """A plan's shards by endpoint and tier, those with open ones first."""
+    groups: dict[tuple[str, Tier], list[ShardStatus]] = {}
+    for shard in status.shards:
+        if shard.n_requests:
+            groups.setdefault((shard.endpoint, shard.tier), []).append(shard)
+    found = [_serving(endpoint, tier, shards) for (endpoint, tier), shards in groups.items()]
+    return sorted(found, key=lambda one: one.n_open == 0)
+
+
+def _serving(endpoint: str, tier: Tier, shards: list[ShardStatus]) -> Serving:
+    still_open = [shard for shard in shards if shard.state is not ShardState.ENDED]
+    words = Counter(shard.status for shard in still_open if shard.status)
+    return Serving(
+        endpoint=endpoint,
+        tier=tier,
+        n_shards=len(shards),
+        n_open=len(still_open),
+        n_requests=sum(shard.n_requests for shard in shards),
+        n_done=sum(shard.n_done for shard in shards),
+        words=tuple(words.most_common()),
+    )
+
+
+def is_over(status: PlanStatus) -> bool:
+    """Whether nothing will happen to a plan by itself: it is done, cancelled, or was never started."""
+    return status.state is not PlanState.RUNNING
+
+
+def time_left_s(status: PlanStatus, now: datetime) -> float | None:
+    """At the pace so far, seconds until all requests that are cut have an answer. None where no pace can be told.
+
+    A batch answers all at once, so of plans that wait for one it says nothing.
+    """
+    waits = any(one.n_open for one in serving(status) if not one.tier.is_at_once)
+    if is_over(status) or waits or status.started_at is None or status.n_done < 10:
+        return None
+    elapsed_s = (now - status.started_at).total_seconds()
+    return elapsed_s * (status.n_requests - status.n_done) / status.n_done
 
 
 @cache

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from semtel_batch.clock import SystemClock
+from semtel_batch.commands.notifying import notified
 from semtel_batch.commands.session import Session, open_session
 from semtel_batch.console import Step
 from semtel_batch.errors import BadInput, Incomplete
@@ -17,7 +19,7 @@ from semtel_batch.plans import Plan
 from semtel_batch.records import Endpoint, Tier
 from semtel_batch.rows import PlanState
 from semtel_batch.runner import Runner, Tick
-from semtel_batch.status import plan_status
+from semtel_batch.status import PlanStatus, plan_status
 from semtel_batch.store import Store
 from semtel_batch.transport.endpoints import open_transport
 from semtel_batch.transport.protocol import Transport
@@ -30,18 +32,20 @@ def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
         chosen = store.plan(plan_id)
         if store.plan_row(chosen.id).state is PlanState.CANCELLED:
             raise BadInput(f"Plan {chosen.id} was cancelled; run: semtel-batch retry {chosen.id}, or plan again.")
-        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
-            runner.submit()
-        say_done(session, store, chosen)
+        with notified(session, store, chosen):
+            with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
+                runner.submit()
+            say_done(session, store, chosen)
 
 
 def collect(options: Mapping[str, Any], plan_id: str | None, wait: bool) -> None:
     session = open_session(options)
     with session.store() as store:
         chosen = store.plan(plan_id)
-        with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
-            runner.collect(wait=wait)
-        say_done(session, store, chosen)
+        with notified(session, store, chosen):
+            with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
+                runner.collect(wait=wait)
+            say_done(session, store, chosen)
 
 
 def cancel(options: Mapping[str, Any], plan_id: str) -> None:
@@ -84,6 +88,10 @@ def _show_json_status(session: Session, store: Store, chosen: Plan) -> None:
         session.console.show_status([plan_status(store, store.plan_row(chosen.id))])
 
 
+def _standing(store: Store, chosen: Plan) -> PlanStatus:
+    return plan_status(store, store.plan_row(chosen.id))
+
+
 @contextmanager
 def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
     """A runner that stops cleanly on SIGINT and SIGTERM, with its progress shown."""
@@ -91,7 +99,8 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
         raise BadInput(
             f"The texts of plan {chosen.id} were deleted (semtel-batch purge); nothing more can be asked of it."
         )
-    with session.console.progress() as progress:
+    look = partial(_standing, store, chosen)
+    with session.console.progress(look) as progress:
 
         def watch(tick: Tick) -> None:
             progress.update(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from semtel_batch import config
 from semtel_batch.config import Settings
 from semtel_batch.console import Console, Options
+from semtel_batch.errors import BadInput
 from semtel_batch.keys import Keys
 from semtel_batch.store import Store
 
@@ -24,6 +26,7 @@ class Session:
     project: Path
     console: Console
     tasks: int  # processes that the user says ask the same endpoints, this one too
+    on_done: tuple[str, ...] = ()  # the program and arguments to run when a plan is over
 
     @property
     def settings(self) -> Settings:
@@ -43,7 +46,20 @@ class Session:
 def open_session(options: Mapping[str, Any]) -> Session:
     console = Console(Options(json=options["as_json"], quiet=options["quiet"], verbose=options["verbose"]))
     _log_to_stderr(options["verbose"])
-    return Session(options["project"], console, options.get("tasks", 1))
+    return Session(options["project"], console, options.get("tasks", 1), _arguments(options.get("on_done")))
+
+
+def _arguments(command: str | None) -> tuple[str, ...]:
+    """A command's program and arguments, as a shell would split them; none is run."""
+    if command is None:
+        return ()
+    try:
+        found = tuple(shlex.split(command))
+    except ValueError as error:
+        raise BadInput(f"--on-done {command!r} can't be split into arguments ({error}); close its quotes.") from error
+    if not found:
+        raise BadInput("--on-done is empty; give a program and its arguments.")
+    return found
 
 
 def say_guarded(session: Session, path: Path, n: int) -> None:

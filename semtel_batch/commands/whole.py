@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch import results
+from semtel_batch.commands.notifying import notified
 from semtel_batch.commands.planning import planned
 from semtel_batch.commands.running import running
 from semtel_batch.commands.session import open_session, say_guarded
@@ -24,7 +25,7 @@ def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: 
     needs_word = not yes and chosen.chosen.usd_high > session.settings.defaults.confirm_over_usd
     if needs_word and not session.console.confirm(question):
         raise Incomplete(f"Nothing was spent; the plan is kept, start it with: semtel-batch submit {chosen.id}")
-    with session.store() as store:
+    with session.store() as store, notified(session, store, chosen):
         with running(session, store, chosen) as runner:
             runner.collect(wait=True)
         items = results.final_labels(store, chosen)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import rich.console
@@ -33,6 +34,7 @@ from semtel_batch.console.quality_view import evaluation_as_json, finding_as_jso
 from semtel_batch.console.report_view import view_report
 from semtel_batch.console.status_view import view_status
 from semtel_batch.console.trace_view import view_trace
+from semtel_batch.console.watch_view import view_watch, watch_line
 from semtel_batch.planner.sweep import Variant
 from semtel_batch.plans import Alternative, Plan
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:  # only their names are needed: loading them would make every 
 
 _PIPED_COLUMNS = 100
 _NARROWEST = 40
+_BOARD_EVERY_S = 1.0
+_NEWS_EVERY_S = 10.0
 _ASCII = {"…": "~", "–": "-", "—": "-", "×": "x", "·": "-", "≥": ">", "≤": "<", "±": "~", "κ": "k", "’": "'"}
 
 
@@ -207,12 +211,23 @@ class Console:
         return self._streams.stdin.readline().strip().casefold() in ("y", "yes")
 
     @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """Show steps as they advance: bars on a terminal, a line now and then elsewhere, nothing when hushed."""
+    def progress(self, look: Callable[[], status.PlanStatus] | None = None) -> Iterator[Progress]:
+        """Show steps as they advance: bars on a terminal, a line now and then elsewhere, nothing when hushed.
+
+        With `look`, a terminal shows where that plan stands in the place of bars.
+        """
         if self._hushed:
             yield silent_progress()
         elif not self._err.is_terminal:
             yield plain_progress(self.say, self._clock)
+        elif look is not None:
+            from semtel_batch.console.board import BoardProgress, live_board  # as below
+
+            def view(doing: str) -> Sequence[RenderableType]:
+                return view_watch([look()], datetime.now(UTC), self._err_page, safe(doing))
+
+            with live_board(self._err) as draw:
+                yield BoardProgress(draw, view, self._clock, _BOARD_EVERY_S)
         else:
             # rich's live display takes 30 ms to load, which only a command that works needs.
             from semtel_batch.console.bars import live_progress
@@ -220,11 +235,42 @@ class Console:
             with live_progress(self._err) as bars:
                 yield bars
 
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[Sequence[status.PlanStatus], datetime], None]]:
+        """Yields what shows where plans stand: in its place on a terminal, as lines of what is new elsewhere."""
+        if self.options.json:
+            yield lambda _plans, _now: None
+        elif self._out.is_terminal:
+            from semtel_batch.console.board import live_board  # as above
+
+            with live_board(self._out) as draw:
+                yield lambda plans, now: draw(view_watch(plans, now, self._page))
+        else:
+            told: dict[str, tuple[datetime, status.PlanStatus]] = {}
+            yield lambda plans, now: self._tell_news(told, plans, now)
+
     # -- inside ------------------------------------------------------------------------------------------------
 
     @property
     def _hushed(self) -> bool:
         return self.options.quiet or self.options.json
+
+    def _tell_news(
+        self, told: dict[str, tuple[datetime, status.PlanStatus]], plans: Sequence[status.PlanStatus], now: datetime
+    ) -> None:
+        """A line for each plan that is new, has ended, or moved and was silent for a while."""
+        for plan in plans:
+            if plan.plan_id not in told and len(plans) > 1 and status.is_over(plan):
+                continue  # nothing will happen to it
+            told_at, last = told.get(plan.plan_id, (now, None))
+            is_due = last is not None and plan != last and (now - told_at).total_seconds() >= _NEWS_EVERY_S
+            if last is None or is_due or plan.state is not last.state:
+                told[plan.plan_id] = (now, plan)
+                self._show([Text(safe(watch_line(plan, now)))])
+
+    @property
+    def _err_page(self) -> Page:
+        return Page(width=self._err.width, ascii_only=self._err.options.ascii_only)
 
     @property
     def _page(self) -> Page:

@@ -42,6 +42,7 @@ FLOORS = {
     "queueing": 0,
     "private": 0,
     "completions": 0,
+    "group": 1,
     "pseudonyms": 0,
     # one source, one format, one count each
     "keys": 1,
@@ -149,7 +150,7 @@ DOORS = {
     "sqlalchemy": {"store", "database", "tables"},
     "sqlite3": {"store", "database", "tables", "migrate", "completions"},
     "rich": {"console"},
-    "click": {"cli"},
+    "click": {"cli", "group"},
     "prompty": {"classifiers"},
     "jinja2": {"classifiers", "page"},
     "matplotlib": {"page"},

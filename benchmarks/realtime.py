@@ -1,6 +1,7 @@
 """Realtime at the limit, against a sandbox in its own process: `python benchmarks/realtime.py [CASE…]`.
 
-Cases: lean (CPU and pace beside a bare aiohttp loop), limits (requests and tokens a minute), knee (a server that gets
+Cases: lean (CPU and pace beside a bare aiohttp loop), limits (requests and tokens a minute), pool (two
+endpoints with unequal limits), knee (a server that gets
 slower above a number in flight, which moves), storm (half a minute of 503s). Without names, all. Each runs the whole
 path: compose, send, parse, clean, store. Run it on a quiet machine; wall-clock figures are those of the best pass.
 """
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -204,6 +205,32 @@ def limited(*, rpm: int, tpm: int, is_told: bool) -> None:
     )
 
 
+def pool() -> None:
+    """Two endpoints of unequal limits as one, as the peers were measured."""
+    for is_told in (True, False):
+        pooled((1_500, 4_500), is_told=is_told)
+
+
+def pooled(rpms: tuple[int, int], *, is_told: bool) -> None:
+    n, burst_s = 2_000, 10.0
+    with ExitStack() as stack:
+        sandboxes = [stack.enter_context(running_process(served(rpm=rpm, burst_s=burst_s))) for rpm in rpms]
+        members = [
+            endpoint_toml(f"sandbox-{rpm}", sandbox.base_url, **({"rpm": rpm} if is_told else {}))
+            for rpm, sandbox in zip(rpms, sandboxes, strict=True)
+        ]
+        store, plan = stack.enter_context(planned(n, *members))
+        took = spent(n, lambda: run(store, plan))
+        n_limited, lost = sum(s.books()["rate_limited"] for s in sandboxes), n - n_labelled(store, plan)
+        asked = [s.books()["requests"]["billed"] for s in sandboxes]
+    ideal_s = n / sum(rpms) * 60 - burst_s + LATENCY_S
+    say(
+        f"pool, {'configured' if is_told else 'learned'}: {n} calls at {' + '.join(f'{rpm:,}' for rpm in rpms)} RPM: "
+        f"{took.wall_s:.2f} s, {took.wall_s / ideal_s:.3f} × the ideal {ideal_s:.2f} s, "
+        f"shares {' and '.join(f'{share / n:.0%}' for share in asked)}, {n_limited} 429s, {lost} lost\n"
+    )
+
+
 def admitted_tokens(body: bytes) -> int:
     """What the sandbox, like OpenAI, counts a request as: the larger of its cap and a quarter of its characters."""
     request = orjson.loads(body)
@@ -279,7 +306,7 @@ def rate_between(store: Store, plan: Plan, started_at: datetime, start: float, e
     return sum(pace.n_answered for pace in paces) / max(sum(pace.span_s for pace in paces), 1e-9)
 
 
-CASES = {"lean": lean, "limits": limits, "knee": knee, "storm": storm}
+CASES = {"lean": lean, "limits": limits, "pool": pool, "knee": knee, "storm": storm}
 
 
 def main() -> None:

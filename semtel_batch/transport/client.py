@@ -17,7 +17,7 @@ import orjson
 
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import EndpointError, Incomplete
-from semtel_batch.records import Endpoint
+from semtel_batch.records import Endpoint, EndpointKind
 from semtel_batch.transport.connection import Connection
 from semtel_batch.transport.headers import read_allowances, reset_wait_s, retry_after_s
 from semtel_batch.transport.limit import Adaptive, Sample
@@ -105,7 +105,8 @@ class Client:
         """How long the server asks to be left alone; that holds for all that is sent there, if it is about load."""
         told = retry_after_s(reply.headers, datetime.now(UTC)) if reply.headers is not None else None
         if told is None and verdict is Verdict.RATE_LIMITED:
-            told = reset_wait_s(read_allowances(reply.headers or {}))
+            refills = self.gate.kind is EndpointKind.OPENAI
+            told = reset_wait_s(read_allowances(reply.headers or {}), refills=refills)
         if told is not None and verdict is not Verdict.RETRY:
             self.gate.budget.pause(told, time.monotonic())
         return told

@@ -65,10 +65,26 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     return max(0.0, (at - now).total_seconds())
 
 
-def reset_wait_s(allowances: Allowances) -> float | None:
-    """When a used-up allowance is back, for a 429 that names no time itself."""
-    spent = [a.reset_s for a in (allowances.requests, allowances.tokens) if a and a.remaining == 0 and a.reset_s]
-    return max(spent, default=None)
+def reset_wait_s(allowances: Allowances, *, refills: bool) -> float | None:
+    """When a used-up allowance is back, for a 429 that names no time itself.
+
+    Of a bucket that `refills` all the time, as OpenAI's, the reset time is when it is full: no reason to wait so long
+    for a single request. A day's allowance is waited for even so.
+    """
+    told = [a for a in (allowances.requests, allowances.tokens) if a and a.remaining == 0]
+    waits = [a.reset_s for a in told if a.reset_s and (not refills or period_s(a) > 60.0)]
+    return max(waits, default=None)
+
+
+def period_s(allowance: Allowance) -> float:
+    """Over what time a limit is meant: a minute, or a day if the reset time says so.
+
+    A bucket that refills in `period` gives back what was used after `period * used / limit`.
+    """
+    used = allowance.limit - allowance.remaining
+    if not allowance.reset_s or used <= 0:
+        return 60.0
+    return 86_400.0 if allowance.reset_s * allowance.limit / used > 3_600 else 60.0
 
 
 def _allowance(headers: Mapping[str, str], of: str) -> Allowance | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from semtel_batch.records import EndpointKind
-from semtel_batch.transport.headers import Allowance, Allowances
+from semtel_batch.transport.headers import Allowance, Allowances, period_s
 from semtel_batch.transport.limit import Limit
 
 # What may be saved up while idle: one second's worth, as Azure judges requests over sub-windows of 1 s or 10 s. Where
@@ -64,14 +64,15 @@ class Bucket:
         if self.rate is not None:
             self.level -= need
 
-    def hear(self, allowance: Allowance, sent_since: float, now: float) -> None:
+    def hear(self, allowance: Allowance, out: float, now: float) -> None:
         """Believe the server: it counts what others send too, and what we miscounted.
 
-        Its figure is as old as the request it came with, so what was sent after that one is taken off. What flowed
-        back meanwhile is not added: the figure may be as young as the reply, and the error is on the careful side.
+        Its figure is as old as the request it came with, so what is still out is taken off: sent later, or sent before
+        and perhaps looked at later, as on a busy server. What flowed back meanwhile is not added: the figure may be as
+        young as the reply, and the error is on the careful side.
         """
         self.refill(now)
-        room = allowance.remaining * self.share - sent_since
+        room = allowance.remaining * self.share - out
         period = period_s(allowance)
         told = allowance.limit / period
         if self.given is not None and (period != 60.0 or told > self.given):
@@ -84,17 +85,6 @@ class Bucket:
     def _run_at(self, rate: float | None, capacity: float | None = None) -> None:
         self.rate = None if rate is None else rate * self.share
         self.capacity = max(1.0, (self.rate or 0.0) * _BURST_S) if capacity is None else capacity
-
-
-def period_s(allowance: Allowance) -> float:
-    """Over what time a limit is meant: a minute, or a day if the reset time says so.
-
-    A bucket that refills in `period` gives back what was used after `period * used / limit`.
-    """
-    used = allowance.limit - allowance.remaining
-    if not allowance.reset_s or used <= 0:
-        return 60.0
-    return 86_400.0 if allowance.reset_s * allowance.limit / used > 3_600 else 60.0
 
 
 class Ticket(NamedTuple):
@@ -117,7 +107,8 @@ class Budget:
         self._requests = Bucket(given=_per_second(rpm), takes_grants=takes_grants, at=now, share=share)
         self._tokens = Bucket(given=_per_second(tpm), takes_grants=takes_grants, at=now, share=share)
         self._taken = Ticket(0, 0)
-        self._heard = Ticket(0, 0)
+        self._out = Ticket(0, 0)
+        self._n_heard = 0
         self._paused_until = now
         self._server_counts_tokens = False
         self._largest: int | None = tpm
@@ -137,25 +128,27 @@ class Budget:
         self._requests.take(1.0)
         self._tokens.take(tokens)
         self._taken = Ticket(self._taken.n + 1, self._taken.tokens + tokens)
+        self._out = Ticket(self._out.n + 1, self._out.tokens + tokens)
         return self._taken
 
     def settle(self, tokens: int, used: int | None) -> None:
-        """Where the server reports no token limit, real usage replaces the reserve."""
+        """A request is no longer out. Where the server reports no token limit, real usage replaces the reserve."""
+        self._out = Ticket(self._out.n - 1, self._out.tokens - tokens)
         if used is not None and not self._server_counts_tokens:
             self._tokens.take(used - tokens)
 
     def hear(self, allowances: Allowances, ticket: Ticket, now: float) -> None:
-        """Take the word that came with a request's reply, unless a later request has brought a newer one."""
-        if ticket.n < self._heard.n:
+        """Take the word that came with a settled request's reply, unless a later one has brought a newer."""
+        if ticket.n < self._n_heard:
             return
         if allowances.requests:
-            self._heard = ticket
-            self._requests.hear(allowances.requests, self._taken.n - ticket.n, now)
+            self._n_heard = ticket.n
+            self._requests.hear(allowances.requests, self._out.n, now)
         if allowances.tokens:
-            self._heard = ticket
+            self._n_heard = ticket.n
             self._server_counts_tokens = True
             self._largest = allowances.tokens.limit
-            self._tokens.hear(allowances.tokens, self._taken.tokens - ticket.tokens, now)
+            self._tokens.hear(allowances.tokens, self._out.tokens, now)
 
     def pause(self, wait_s: float, now: float) -> None:
         """Send nothing to this endpoint until then."""

@@ -301,7 +301,7 @@ HEADERS = st.dictionaries(
 @given(HEADERS)
 def test_headers_of_any_kind_give_finite_waits(headers: dict[str, str]) -> None:
     allowances = read_allowances(headers)
-    waits = [retry_after_s(headers, datetime(2026, 11, 22, 12, tzinfo=UTC)), reset_wait_s(allowances)]
+    waits = [retry_after_s(headers, datetime(2026, 11, 22, 12, tzinfo=UTC)), reset_wait_s(allowances, refills=False)]
     waits += [parse_duration(value) for value in headers.values()]
     assert all(wait is None or 0 <= wait < float("inf") for wait in waits)
     for allowance in (allowances.requests, allowances.tokens):

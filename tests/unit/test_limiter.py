@@ -10,9 +10,9 @@ import pytest
 from simulated_loop import now, simulate
 
 from semtel_batch.records import EndpointKind
-from semtel_batch.transport.headers import Allowance, Allowances
+from semtel_batch.transport.headers import Allowance, Allowances, period_s
 from semtel_batch.transport.limit import Fixed
-from semtel_batch.transport.limiter import Budget, Gate, Ticket, need_tokens, period_s
+from semtel_batch.transport.limiter import Budget, Gate, Ticket, need_tokens
 from semtel_batch.transport.rotation import Rotation
 
 OPENAI, AZURE = EndpointKind.OPENAI, EndpointKind.AZURE
@@ -137,15 +137,30 @@ def test_what_is_in_flight_is_taken_off_the_servers_figure() -> None:
 def test_only_what_was_sent_after_a_request_is_taken_off_its_word() -> None:
     b = budget(rpm=60_000)
     tickets = [b.take(100) for _ in range(5)]
+    for _ in range(3):
+        b.settle(100, used=None)
     b.hear(requests_left(60_000, 3), tickets[2], now=0.0)
     assert b.wait_s(0, now=0.0) == 0.0
     b.take(100)
     assert b.wait_s(0, now=0.0) == pytest.approx(1 / 1_000)
 
 
+def test_what_was_sent_before_and_is_still_out_may_be_looked_at_later() -> None:
+    b = budget(rpm=60_000)
+    tickets = [b.take(0) for _ in range(5)]
+    b.settle(0, used=None)
+    b.hear(requests_left(60_000, 6), tickets[4], now=0.0)  # the last one was served first
+    for _ in range(2):
+        assert b.wait_s(0, now=0.0) == 0.0
+        b.take(0)
+    assert b.wait_s(0, now=0.0) > 0.0
+
+
 def test_a_late_reply_does_not_bring_back_what_was_spent_meanwhile() -> None:
     b = budget(rpm=60)
     slow, quick = b.take(0), b.take(0)
+    for _ in range(2):
+        b.settle(0, used=None)
     b.hear(requests_left(60, 0), quick, now=1.0)
     b.hear(requests_left(60, 50), slow, now=1.1)
     assert b.wait_s(0, now=1.1) == pytest.approx(0.9)

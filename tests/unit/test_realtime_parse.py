@@ -207,7 +207,11 @@ def test_rate_limit_headers_of_both_dresses() -> None:
         9_999,
         8.64,
     )
-    assert told.tokens and (told.tokens.remaining, reset_wait_s(told)) == (0, 360.0)
+    assert told.tokens and (told.tokens.remaining, reset_wait_s(told, refills=False)) == (0, 360.0)
+    assert reset_wait_s(told, refills=True) is None  # it is when the bucket is full: the next request fits long before
+    daily = {f"x-ratelimit-{name}-requests": text for name, text in (("limit", "200"), ("remaining", "0"))}
+    gone = read_allowances({**daily, "x-ratelimit-reset-requests": "24h0m0s"})
+    assert reset_wait_s(gone, refills=True) == 86_400.0
     azure = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "10", "x-ratelimit-reset-tokens": "7"}
     tokens = read_allowances(azure).tokens
     assert tokens and tokens.reset_s == 7.0

@@ -108,7 +108,22 @@ def _endpoint_findings(
     if problem is not None:
         yield Finding(about=about, said=problem.message, is_good=False, is_fatal=problem.severity == "refuse")
     if key.is_good and not offline:
-        yield _tried(about, lambda: look_up_models(endpoint, environ))
+        yield from _asked(endpoint, environ, now)
+
+
+def _asked(endpoint: Endpoint, environ: Mapping[str, str], now: datetime) -> Iterator[Finding]:
+    """What the endpoint itself says: that it answers, has the model, and until when."""
+    about = f"endpoint {endpoint.name}"
+    try:
+        models = look_up_models(endpoint, environ)
+    except SemtelError as error:
+        yield Finding(about=about, said=str(error), is_good=False, is_fatal=True)
+        return
+    yield Finding(about=about, said=models.said)
+    if models.shuts_down_on is not None:
+        problem = shutdown_problem(endpoint, now, now, told=models.shuts_down_on)
+        if problem is not None:
+            yield Finding(about=about, said=problem.message, is_good=False, is_fatal=problem.severity == "refuse")
 
 
 def _key(endpoint: Endpoint, environ: Mapping[str, str]) -> str:

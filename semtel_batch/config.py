@@ -18,7 +18,7 @@ from semtel_batch.conversations import Columns
 from semtel_batch.errors import BadConfig
 from semtel_batch.keys import Commands, printed_by
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
-from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier
+from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier, TierOverride
 from semtel_batch.resources import read_small
 
 FILE = "semtel.toml"
@@ -180,10 +180,19 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _TierPrice(_Section):
+    input_usd: Usd
+    output_usd: Usd
+    cached_usd: Usd | None = None
+    cache_write_usd: Usd | None = None
+
+
 class _Price(_Section):
     input_usd: Usd
     output_usd: Usd
     cached_usd: Usd | None = None
+    cache_write_usd: Usd | None = None
+    tiers: dict[Tier, _TierPrice] = {}
     batch_input_usd: Usd | None = None
     batch_output_usd: Usd | None = None
 
@@ -207,6 +216,7 @@ class _Endpoint(_Section):
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None
     price: _Price | None = None
+    data_zone: bool = False
 
 
 class _Defaults(_Section):
@@ -305,9 +315,21 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
         timeout_s=entry.timeout,
         answer_format=entry.answer_format,
         encoding=entry.encoding,
-        price=PriceOverride(**entry.price.model_dump()) if entry.price else None,
+        price=_price(entry.price) if entry.price else None,
+        data_zone=_data_zone(entry, where),
         allow_http=entry.allow_http,
     )
+
+
+def _price(price: _Price) -> PriceOverride:
+    named = tuple(TierOverride(tier=tier, **one.model_dump()) for tier, one in price.tiers.items())
+    return PriceOverride(**price.model_dump(exclude={"tiers"}), tiers=named)
+
+
+def _data_zone(entry: _Endpoint, where: str) -> bool:
+    if entry.data_zone and entry.kind is not EndpointKind.AZURE:
+        raise BadConfig(f"{where}: data_zone is a deployment type of Azure; take it out.")
+    return entry.data_zone
 
 
 def _default_key(kind: EndpointKind) -> str | None:

@@ -175,10 +175,22 @@ def cost_of(answers: pl.DataFrame, plan: Plan, shard: Shard) -> Decimal:
     """
     tier, endpoint = pl.col("tier").fill_null(shard.tier.value), pl.col("endpoint").fill_null(shard.endpoint)
     usd = Decimal(0)
-    for row in answers.group_by(tier, endpoint).agg(pl.col(_USAGE).cast(pl.Int64).sum()).iter_rows(named=True):
+    longest = pl.col("prompt_tokens").max().alias("longest")
+    for row in answers.group_by(tier, endpoint).agg(pl.col(_USAGE).cast(pl.Int64).sum(), longest).iter_rows(named=True):
         price = plan.price_as(shard, row["tier"], row["endpoint"])
-        usd += price.cost_usd(Usage(**{name: row[name] for name in _USAGE}))
+        usage = Usage(**{name: row[name] for name in _USAGE})
+        if price.long_over is None or row["longest"] <= price.long_over:
+            usd += price.cost_usd(usage)
+            continue
+        mine = answers.filter(tier == row["tier"], endpoint == row["endpoint"])
+        long = _usage(mine.filter(pl.col("prompt_tokens") > price.long_over))
+        short = _usage(mine.filter(pl.col("prompt_tokens") <= price.long_over))
+        usd += price.cost_usd(short) + price.cost_usd(long, is_long=True)
     return usd
+
+
+def _usage(answers: pl.DataFrame) -> Usage:
+    return Usage(**{name: int(answers[name].cast(pl.Int64).sum()) for name in _USAGE})
 
 
 def judged_labels(labels: pl.DataFrame) -> Judged:

@@ -9,7 +9,7 @@ at a guessed price.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -18,7 +18,7 @@ import genai_prices
 
 from semtel_batch.errors import PriceUnknown
 from semtel_batch.families import Family, family_of
-from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierPrice
+from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierOverride, TierPrice
 
 SELF_HOSTED = "self-hosted: no price given (set [endpoint.price] to count what the machine costs)"
 SHUTDOWN_NOTICE = timedelta(days=30)
@@ -28,6 +28,8 @@ _SAMPLE_TOKENS = 1_000
 _PER_MTOK = Decimal(1_000_000) / _SAMPLE_TOKENS
 _CONTEXTS = {Tier.BATCH: {"processing": "batch"}, Tier.FLEX: {"service_tier": "flex"}}
 _HALF = Decimal("0.5")
+_DATA_ZONE = Decimal("1.1")
+_HORIZON_DAYS = 14  # for which price changes that are known already are looked up
 
 # genai-prices has no batch variant for embeddings. OpenAI's price list, seen 2026-11-22.
 _EMBEDDING_BATCH = {
@@ -41,11 +43,20 @@ Key = tuple[str, Tier]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceChange:
+    """A price that is known to hold from a coming day on."""
+
+    on: date
+    price: TierPrice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBook:
     """What is known of every tier that the endpoints offer, and why the rest is not."""
 
     prices: Mapping[Key, TierPrice]
     unknown: Mapping[Key, str]
+    changes: Mapping[Key, PriceChange] = field(default_factory=dict)  # within two weeks
 
     def get(self, endpoint: str, tier: Tier) -> TierPrice | None:
         return self.prices.get((endpoint, tier))
@@ -63,17 +74,43 @@ def price_book(endpoints: Iterable[Endpoint], at: datetime) -> PriceBook:
     """Look up every tier of every endpoint; what is unknown is kept with its reason instead of raised."""
     prices: dict[Key, TierPrice] = {}
     unknown: dict[Key, str] = {}
+    changes: dict[Key, PriceChange] = {}
     for endpoint in endpoints:
         for tier in endpoint.tiers:
+            key = endpoint.name, tier
             try:
-                prices[endpoint.name, tier] = price_of(endpoint, tier, at)
+                prices[key] = price_of(endpoint, tier, at)
             except PriceUnknown as problem:
-                unknown[endpoint.name, tier] = str(problem)
-    return PriceBook(prices=prices, unknown=unknown)
+                unknown[key] = str(problem)
+                continue
+            change = price_change(endpoint, tier, at)
+            if change is not None:
+                changes[key] = change
+    return PriceBook(prices=prices, unknown=unknown, changes=changes)
+
+
+def price_change(endpoint: Endpoint, tier: Tier, at: datetime) -> PriceChange | None:
+    """The next day within two weeks on which the published price of a tier is another one; None if it stays."""
+    today = price_of(endpoint, tier, at)
+    for days in range(1, _HORIZON_DAYS + 1):
+        then = at + timedelta(days=days)
+        try:
+            price = price_of(endpoint, tier, then)
+        except PriceUnknown:
+            return None  # a list that ends says nothing of what holds afterwards
+        if replace(price, source="") != replace(today, source=""):
+            return PriceChange(on=then.date(), price=price)
+    return None
 
 
 def price_of(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
     """The price of a tier at a moment: the user's own, else the published one, else `PriceUnknown`."""
+    long_over = family_of(endpoint.priced_as).long_context_over
+    return replace(_short_price(endpoint, tier, at), long_over=long_over)
+
+
+def _short_price(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
+    """The price of requests that are not long."""
     family = family_of(endpoint.priced_as)
     if endpoint.price is not None:
         return _own_price(endpoint, endpoint.price, tier, family)
@@ -81,7 +118,7 @@ def price_of(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
         if tier not in (Tier.REALTIME, Tier.BATCH):
             raise _unknown(endpoint, tier, "it is OpenAI's, and no self-hosted server has it")
         return _flat(tier, Decimal(0), Decimal(0), SELF_HOSTED)
-    standard = _standard(endpoint, at)
+    standard = _zoned(endpoint, _standard(endpoint, at))
     if endpoint.kind is EndpointKind.COMPATIBLE:
         standard = replace(standard, source=f"{standard.source}; this server may charge otherwise")
     return standard if tier is Tier.REALTIME else _other_tier(endpoint, tier, standard, at)
@@ -111,10 +148,13 @@ def _own_price(endpoint: Endpoint, own: PriceOverride, tier: Tier, family: Famil
         input_usd=own.input_usd,
         # No cache discount is read into a price that doesn't name one.
         cached_usd=own.input_usd if own.cached_usd is None else own.cached_usd,
-        cache_write_usd=own.input_usd * (Decimal("1.25") if family.prompt_cache_mode else 1),
+        cache_write_usd=_own_write(own, family),
         output_usd=own.output_usd,
         source="[endpoint.price] in semtel.toml",
     )
+    named = next((one for one in own.tiers if one.tier is tier), None)
+    if named is not None:
+        return _named_price(named)
     if tier is Tier.REALTIME:
         return realtime
     if tier is Tier.DECISIONS and _has_decisions(endpoint, family):
@@ -127,6 +167,23 @@ def _own_price(endpoint: Endpoint, own: PriceOverride, tier: Tier, family: Famil
     scaled = _flat(tier, own.input_usd * share, own.output_usd * share, "")
     return replace(
         scaled, source=f"[endpoint.price] in semtel.toml × {share}, the provider's published {tier} discount"
+    )
+
+
+def _own_write(own: PriceOverride, family: Family) -> Decimal:
+    if own.cache_write_usd is not None:
+        return own.cache_write_usd
+    return own.input_usd * (Decimal("1.25") if family.prompt_cache_mode else 1)
+
+
+def _named_price(named: TierOverride) -> TierPrice:
+    return TierPrice(
+        tier=named.tier,
+        input_usd=named.input_usd,
+        cached_usd=named.input_usd if named.cached_usd is None else named.cached_usd,
+        cache_write_usd=named.input_usd if named.cache_write_usd is None else named.cache_write_usd,
+        output_usd=named.output_usd,
+        source=f"[endpoint.price.tiers.{named.tier}] in semtel.toml",
     )
 
 
@@ -165,6 +222,20 @@ def _published_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: dat
     return price
 
 
+def _zoned(endpoint: Endpoint, price: TierPrice) -> TierPrice:
+    """A Data Zone deployment's price: a tenth above Global, as Azure's meters have it for gpt-4.1-mini."""
+    if not endpoint.data_zone:
+        return price
+    return TierPrice(
+        tier=price.tier,
+        input_usd=price.input_usd * _DATA_ZONE,
+        cached_usd=price.cached_usd * _DATA_ZONE,
+        cache_write_usd=price.cache_write_usd * _DATA_ZONE,
+        output_usd=price.output_usd * _DATA_ZONE,
+        source=f"{price.source} × {_DATA_ZONE} for Data Zone",
+    )
+
+
 def _azure_price(endpoint: Endpoint, tier: Tier, standard: TierPrice, family: Family) -> TierPrice:
     """Half of the global list price, as Azure documents it; its list in genai-prices knows no batch."""
     if tier is Tier.FLEX:
@@ -176,7 +247,7 @@ def _azure_price(endpoint: Endpoint, tier: Tier, standard: TierPrice, family: Fa
         tier,
         standard.input_usd * _HALF,
         standard.output_usd * _HALF,
-        f"{standard.source} × 0.5, Azure's documented discount for Global-Batch (Data Zone costs about 10 % more)",
+        f"{standard.source} × 0.5, Azure's documented discount for its batch deployments",
     )
 
 
@@ -280,9 +351,14 @@ def _unknown(endpoint: Endpoint, tier: Tier, why: str) -> PriceUnknown:
 # ── shutdown ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def shutdown_problem(endpoint: Endpoint, at: datetime, until: datetime) -> ShutdownProblem | None:
-    """Whether an endpoint's model is gone at `at`, or goes within 30 days of `until`."""
-    ends = _shutdown_date(endpoint)
+def shutdown_problem(
+    endpoint: Endpoint, at: datetime, until: datetime, told: date | None = None
+) -> ShutdownProblem | None:
+    """Whether an endpoint's model is gone at `at`, or goes within 30 days of `until`.
+
+    `told`: the day that the endpoint itself names; it knows better than what was published.
+    """
+    ends = told or _shutdown_date(endpoint)
     if ends is None or until.date() + SHUTDOWN_NOTICE < ends:
         return None
     named = f"Model {endpoint.priced_as!r} of endpoint {endpoint.name!r}"

@@ -6,7 +6,7 @@ or the screen. Money is `Decimal` in US dollars, durations are seconds, times ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -162,6 +162,8 @@ class Usage:
 
 
 _MTOK = Decimal(1_000_000)
+# Of requests over the long-context limit; in batch too. OpenAI's price list, seen 2026-11-22.
+LONG_INPUT, LONG_OUTPUT = Decimal(2), Decimal("1.5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +176,13 @@ class TierPrice:
     cache_write_usd: Decimal
     output_usd: Decimal
     source: str
+    long_over: int | None = None  # prompt tokens of one request beyond which all of it is billed dearer
 
-    def cost_usd(self, usage: Usage) -> Decimal:
+    def cost_usd(self, usage: Usage, *, is_long: bool = False) -> Decimal:
+        """What tokens cost; `is_long`: those of requests over `long_over`, at twice the input and 1.5 × the output."""
+        if is_long:
+            doubled = self.cost_usd(replace(usage, completion_tokens=0)) * LONG_INPUT
+            return doubled + self.output_usd * usage.completion_tokens * LONG_OUTPUT / _MTOK
         plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
         return (
             self.input_usd * plain
@@ -186,14 +193,27 @@ class TierPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TierOverride:
+    """The user's own price of one tier. Without a cache price, cached and written tokens cost what others do."""
+
+    tier: Tier
+    input_usd: Decimal
+    output_usd: Decimal
+    cached_usd: Decimal | None = None
+    cache_write_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceOverride:
-    """The user's own price of an endpoint, US dollars per million tokens at realtime; batch takes its own if given."""
+    """The user's own price of an endpoint, US dollars per million tokens at realtime; other tiers take their own."""
 
     input_usd: Decimal
     output_usd: Decimal
     cached_usd: Decimal | None = None
+    cache_write_usd: Decimal | None = None
     batch_input_usd: Decimal | None = None
     batch_output_usd: Decimal | None = None
+    tiers: tuple[TierOverride, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +235,7 @@ class Endpoint:
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None  # None: looked up by model
     price: PriceOverride | None = None
+    data_zone: bool = False  # an Azure deployment of type Data Zone: dearer than Global
     allow_http: bool = False  # the user said that conversations and key may go unencrypted
 
     @property

@@ -17,7 +17,7 @@ from semtel_batch.errors import StoreError
 from semtel_batch.parts import ANSWERS, LABELS, read_parts
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.quality.doubt import check
-from semtel_batch.records import Doubt, Outcome, Shard, Stage
+from semtel_batch.records import LONG_INPUT, LONG_OUTPUT, Doubt, Outcome, Shard, Stage
 from semtel_batch.rows import Problem
 from semtel_batch.store import Store
 from semtel_batch.strata import serving_legs
@@ -298,12 +298,15 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
         answers = answers.join(_unit_prices(plan, shard, answers), on=["tier", "endpoint"], how="left")
         sizes = read_parts([part.labels], LABELS).group_by("request").agg(n=pl.len())
         plain = pl.col("prompt_tokens").cast(pl.Float64) - pl.col("cached_tokens") - pl.col("cache_write_tokens")
-        usd = (
+        read = (
             plain * pl.col("input_usd")
             + pl.col("cached_tokens") * pl.col("cached_usd")
             + pl.col("cache_write_tokens") * pl.col("cache_write_usd")
-            + pl.col("completion_tokens") * pl.col("output_usd")
-        ) / 1e6
+        )
+        written = pl.col("completion_tokens") * pl.col("output_usd")
+        dear = read * float(LONG_INPUT) + written * float(LONG_OUTPUT)
+        # Without a limit the comparison is null, which is not true.
+        usd = pl.when(pl.col("prompt_tokens") > pl.col("long_over")).then(dear).otherwise(read + written) / 1e6
         frames.append(
             answers.join(sizes, on="request", how="left").select(
                 "request",
@@ -320,6 +323,9 @@ def _unit_prices(plan: Plan, shard: Shard, answers: pl.DataFrame) -> pl.DataFram
     billed = answers.select("tier", "endpoint").unique().rows()
     prices = [(tier, endpoint, plan.price_as(shard, tier, endpoint)) for tier, endpoint in billed]
     parts = ("input_usd", "cached_usd", "cache_write_usd", "output_usd")
-    rows = [(tier, endpoint, *(float(getattr(price, part)) for part in parts)) for tier, endpoint, price in prices]
-    kinds = {"tier": pl.String, "endpoint": pl.String, **dict.fromkeys(parts, pl.Float64)}
+    rows = [
+        (tier, endpoint, *(float(getattr(price, part)) for part in parts), price.long_over)
+        for tier, endpoint, price in prices
+    ]
+    kinds = {"tier": pl.String, "endpoint": pl.String, **dict.fromkeys(parts, pl.Float64), "long_over": pl.UInt32}
     return pl.DataFrame(rows, schema=kinds, orient="row")

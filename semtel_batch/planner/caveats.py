@@ -14,7 +14,7 @@ from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
 from semtel_batch.plans import Alternative, Estimate
 from semtel_batch.prices import SELF_HOSTED, shutdown_problem
-from semtel_batch.records import Endpoint, EndpointKind
+from semtel_batch.records import Endpoint, EndpointKind, Tier
 
 
 def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
@@ -23,6 +23,7 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
         *_about_labels(job, chosen),
         *_about_time(job, chosen, endpoint),
         *_about_prices(job, chosen, endpoint),
+        *_about_changes(job, chosen, endpoint),
         *_about_tokens(job, endpoint),
     )
 
@@ -105,6 +106,19 @@ def _about_prices(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[st
         yield f"Costs are 0 because endpoint {endpoint.name!r} has no price: {SELF_HOSTED}."
     elif endpoint.kind is EndpointKind.COMPATIBLE and endpoint.price is None:
         yield f"Endpoint {endpoint.name!r} is priced by {price.source}: set [endpoint.price] in semtel.toml if it does."
+
+
+def _about_changes(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    """Prices that are known to change while the run may still go on."""
+    until = job.now + timedelta(seconds=max(chosen.time_s, job.objective.deadline_s or 0.0))
+    for tier in dict.fromkeys((chosen.strategy.tier, Tier.REALTIME)):
+        change, now = job.prices.changes.get((endpoint.name, tier)), job.prices.get(endpoint.name, tier)
+        if change is not None and now is not None and change.on <= until.date():
+            yield (
+                f"From {change.on} on, {tier} of endpoint {endpoint.name!r} costs ${change.price.input_usd} in and "
+                f"${change.price.output_usd} out per million tokens instead of ${now.input_usd} and ${now.output_usd}: "
+                "the run may reach that day, and the estimate is at today's price."
+            )
 
 
 def _about_tokens(job: Job, endpoint: Endpoint) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
 
 from semtel_batch.errors import EndpointError
 from semtel_batch.records import Endpoint, EndpointKind
@@ -11,8 +13,16 @@ from semtel_batch.transport.connection import Connection, connection
 from semtel_batch.transport.verdicts import judge, stopping_error, stops
 
 
-def look_up_models(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
-    """Say that the endpoint answers and has the model; EndpointError says what is wrong otherwise."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelList:
+    """That an endpoint answers and has its model, in words, and the day on which it shuts it down."""
+
+    said: str
+    shuts_down_on: date | None
+
+
+def look_up_models(endpoint: Endpoint, environ: Mapping[str, str]) -> ModelList:
+    """Ask whether the endpoint answers and has the model; EndpointError says what is wrong otherwise."""
     # The SDK takes most of a second to import, and only this one check of a `doctor` needs it.
     from semtel_batch.transport.batch_api import BatchApi, CallFailed
 
@@ -29,8 +39,17 @@ def look_up_models(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
             f"{reached.base_url} answers, but does not list model '{endpoint.model}'; "
             f"it has {', '.join(sorted(names)[:8]) or 'none'}."
         )
-    until = names.get(endpoint.model)
-    return f"{reached.base_url} answers" + (f"; it shuts '{endpoint.model}' down on {until}" if until else "")
+    until = _day(names.get(endpoint.model))
+    told = f"; it shuts '{endpoint.model}' down on {until}" if until else ""
+    return ModelList(said=f"{reached.base_url} answers{told}", shuts_down_on=until)
+
+
+def _day(text: object) -> date | None:
+    """A day as the list writes it; None for none, and for what is none."""
+    try:
+        return date.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
 
 
 def _why(reached: Connection, failure: Exception) -> EndpointError:

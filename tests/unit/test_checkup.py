@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
+from semtel_batch import checkup
 from semtel_batch.checkup import Finding, examine
 from semtel_batch.store import Store, store_path
+from semtel_batch.transport.model_list import ModelList
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 KEY = {"OPENAI_API_KEY": "sk-secret"}
@@ -63,6 +65,19 @@ def test_a_models_end_is_seen_before_it_comes(tmp_path: Path, model: str, is_fat
     findings = looked(tmp_path, KEY, document)
     assert bool(fatal(findings)) is is_fatal
     assert all(finding.is_good for finding in findings) is (model == "gpt-6-luna")
+
+
+@pytest.mark.parametrize(("day", "is_fatal"), [("2026-12-01", False), ("2026-11-01", True), (None, False)])
+def test_what_an_endpoint_says_of_its_models_end_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, day: str | None, is_fatal: bool
+) -> None:
+    ends = date.fromisoformat(day) if day else None
+    monkeypatch.setattr(checkup, "look_up_models", lambda *_: ModelList(said="it answers", shuts_down_on=ends))
+    document = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\n'
+    (tmp_path / "semtel.toml").write_text(document, encoding="utf-8")
+    findings = examine(tmp_path, KEY, NOW, offline=False)
+    assert bool(fatal(findings)) is is_fatal
+    assert any(str(day) in finding.said for finding in findings) is (day is not None)
 
 
 def test_a_users_broken_classifier_is_named(tmp_path: Path) -> None:

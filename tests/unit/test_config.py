@@ -272,3 +272,34 @@ def test_a_new_project_fills_in_what_the_environment_tells(tmp_path: Path) -> No
     assert (found.kind, found.base_url) == (EndpointKind.AZURE, "https://me.openai.azure.com/openai/v1")
     assert (found.model, found.priced_as, found.api_key_env) == ("batch-mini", "gpt-5.4-mini", "AZURE_OPENAI_API_KEY")
     assert made(tmp_path / "secret", {"OPENAI_BASE_URL": "https://me:sk-secret@gw/v1"}).base_url == OPENAI_URL
+
+
+def test_own_prices_may_be_given_for_every_tier_and_a_data_zone_is_azures(tmp_path: Path) -> None:
+    document = """
+[[endpoint]]
+name = "main"
+kind = "openai"
+model = "gpt-6-luna"
+tiers = ["realtime", "2h"]
+[endpoint.price]
+input_usd = "1"
+output_usd = "4"
+cache_write_usd = "1.5"
+[endpoint.price.tiers.2h]
+input_usd = "0.7"
+output_usd = "2.8"
+cached_usd = "0.07"
+"""
+    (tmp_path / "semtel.toml").write_text(document, encoding="utf-8")
+    price = load(tmp_path, {"OPENAI_API_KEY": "k"}).endpoints[0].price
+    assert price is not None
+    assert price.cache_write_usd == Decimal("1.5")
+    (named,) = price.tiers
+    assert (named.tier, named.input_usd, named.cached_usd) == (Tier.TWO_HOURS, Decimal("0.7"), Decimal("0.07"))
+    (tmp_path / "semtel.toml").write_text(document + "data_zone = true", encoding="utf-8")
+    with pytest.raises(BadConfig):
+        load(tmp_path, {"OPENAI_API_KEY": "k"})
+    wrong = document.replace('model = "gpt-6-luna"', 'model = "gpt-6-luna"\ndata_zone = true')
+    (tmp_path / "semtel.toml").write_text(wrong, encoding="utf-8")
+    with pytest.raises(BadConfig, match="data_zone is a deployment type of Azure"):
+        load(tmp_path, {"OPENAI_API_KEY": "k"})

@@ -311,3 +311,17 @@ def test_a_plan_that_leaves_somebody_out_never_reaches_the_store(new: Any) -> No
     with pytest.raises(StoreError, match="expertise of stratum 1"):
         Runner(world.job.store, short, world.provider.open, world.clock, lambda _tick: None).submit()
     assert world.provider.opened == []
+
+
+def test_a_request_over_the_long_context_limit_is_billed_dearer_in_the_store_and_by_item(new: Any) -> None:
+    """The fake provider bills 100 prompt tokens a request: a limit of 99 makes all of them long."""
+    prices = tuple((name, replace(price(tier), long_over=99)) for name in ("a", "b") for tier in Tier)
+    long, short = new(prices=prices), new()
+    for world in (long, short):
+        world.finish()
+    usd = [sum(part.cost_usd for part in world.job.store.parts(world.job.plan.id)) for world in (long, short)]
+    assert 1.5 * float(usd[1]) < float(usd[0]) < 2 * float(usd[1])
+    detail = fan_out_detail(long.job.store, long.job.plan, long.labels)
+    by_item = sum(detail[f"{name}_cost_usd"].sum() for name in BOTH)
+    assert abs(by_item - usd[0]) < usd[0] / 1_000_000
+    assert long.broken() == []

@@ -646,3 +646,20 @@ def test_the_same_job_has_the_same_hash_whenever_it_is_planned() -> None:
 
 def test_no_conversations_cost_nothing() -> None:
     assert choose(job([])).chosen.usd == 0
+
+
+def test_a_price_that_changes_while_the_run_may_go_on_is_said() -> None:
+    """gpt-5.6-luna fell to a fifth on 2026-07-30."""
+    old = replace(OPENAI, model="gpt-5.6-luna")
+    for day, is_said in ((29, True), (20, False)):
+        now = datetime(2026, 7, day, 12, tzinfo=UTC)
+        plan = choose(
+            job(
+                recipes=["naive"],
+                endpoints=(old,),
+                prices=price_book((old,), now),
+                now=now,
+                objective=Objective(deadline_s=24 * HOUR),
+            )
+        )
+        assert any("From 2026-07-30 on, realtime" in warning for warning in plan.warnings) is is_said

@@ -10,8 +10,8 @@ import genai_prices
 import pytest
 
 from semtel_batch.errors import PriceUnknown
-from semtel_batch.prices import SELF_HOSTED, price_book, price_of, shutdown_problem
-from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierPrice, Usage
+from semtel_batch.prices import SELF_HOSTED, price_book, price_change, price_of, shutdown_problem
+from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierOverride, TierPrice, Usage
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -253,3 +253,75 @@ def test_azure_keeps_models_longer_and_compatible_servers_for_ever() -> None:
     assert shutdown_problem(endpoint("gpt-4o-mini"), at, at) is not None
     assert shutdown_problem(endpoint("gpt-4o-mini", EndpointKind.AZURE), at, at) is None
     assert shutdown_problem(endpoint("gpt-4o-mini", EndpointKind.COMPATIBLE), at, at) is None
+
+
+# ── long requests, own prices, prices to come ───────────────────────────────────────────────────────────────────────
+
+
+def test_a_long_request_costs_twice_the_input_and_half_as_much_again_for_the_answer() -> None:
+    price = TierPrice(
+        tier=Tier.BATCH,
+        input_usd=Decimal(1),
+        cached_usd=Decimal("0.1"),
+        cache_write_usd=Decimal("1.25"),
+        output_usd=Decimal(4),
+        source="by hand",
+        long_over=272_000,
+    )
+    usage = Usage(prompt_tokens=1_000_000, cached_tokens=200_000, cache_write_tokens=100_000, completion_tokens=10_000)
+    assert price.cost_usd(usage) == Decimal("0.7") + Decimal("0.02") + Decimal("0.125") + Decimal("0.04")
+    assert price.cost_usd(usage, is_long=True) == 2 * Decimal("0.845") + Decimal("0.06")
+
+
+def test_each_tier_may_have_an_own_price_with_its_caches() -> None:
+    own = PriceOverride(
+        input_usd=Decimal(1),
+        output_usd=Decimal(8),
+        cache_write_usd=Decimal(3),
+        tiers=(
+            TierOverride(tier=Tier.FLEX, input_usd=Decimal("0.4"), output_usd=Decimal(2), cached_usd=Decimal("0.04")),
+            TierOverride(tier=Tier.TWO_HOURS, input_usd=Decimal("0.6"), output_usd=Decimal(3)),
+        ),
+    )
+    at = endpoint("m", EndpointKind.COMPATIBLE, price=own)
+    flex = price_of(at, Tier.FLEX, NOW)
+    assert (flex.input_usd, flex.cached_usd, flex.cache_write_usd, flex.output_usd) == (
+        Decimal("0.4"),
+        Decimal("0.04"),
+        Decimal("0.4"),
+        Decimal(2),
+    )
+    assert "price.tiers.flex" in flex.source
+    assert price_of(at, Tier.TWO_HOURS, NOW).cached_usd == Decimal("0.6")
+    assert price_of(at, Tier.REALTIME, NOW).cache_write_usd == Decimal(3)
+    with pytest.raises(PriceUnknown):
+        price_of(at, Tier.EIGHT_HOURS, NOW)
+
+
+def test_a_data_zone_costs_a_tenth_more_in_every_tier() -> None:
+    plain = endpoint("gpt-4.1-mini", EndpointKind.AZURE)
+    zone = replace(plain, data_zone=True)
+    for tier in (Tier.REALTIME, Tier.BATCH):
+        assert price_of(zone, tier, NOW).input_usd == price_of(plain, tier, NOW).input_usd * Decimal("1.1")
+    assert price_of(zone, Tier.BATCH, NOW).input_usd == Decimal("0.22")  # as Azure's meter has it
+
+
+def test_a_price_that_is_known_to_change_is_found_with_its_day() -> None:
+    """The list has gpt-5.6-luna at a fifth from 2026-07-30 on."""
+    at = endpoint("gpt-5.6-luna")
+    change = price_change(at, Tier.REALTIME, datetime(2026, 7, 24, 12, tzinfo=UTC))
+    assert change is not None
+    assert (change.on, change.price.input_usd) == (date(2026, 7, 30), Decimal("0.2"))
+    book = price_book((at,), datetime(2026, 7, 24, 12, tzinfo=UTC))
+    assert book.changes["here", Tier.REALTIME] == change
+    assert price_change(at, Tier.REALTIME, datetime(2026, 7, 1, tzinfo=UTC)) is None  # too far off
+    assert price_change(at, Tier.REALTIME, NOW) is None
+
+
+def test_the_day_that_an_endpoint_names_counts_more_than_the_published_one() -> None:
+    at = endpoint("gpt-6-luna")
+    assert shutdown_problem(at, NOW, NOW) is None
+    near = shutdown_problem(at, NOW, NOW, told=date(2026, 12, 1))
+    assert near is not None and near.severity == "warn" and "2026-12-01" in near.message
+    gone = shutdown_problem(at, NOW, NOW, told=date(2026, 11, 1))
+    assert gone is not None and gone.severity == "refuse"

@@ -280,12 +280,12 @@ def test_own_prices_may_be_given_for_every_tier_and_a_data_zone_is_azures(tmp_pa
 name = "main"
 kind = "openai"
 model = "gpt-6-luna"
-tiers = ["realtime", "2h"]
+tiers = ["realtime", "flex"]
 [endpoint.price]
 input_usd = "1"
 output_usd = "4"
 cache_write_usd = "1.5"
-[endpoint.price.tiers.2h]
+[endpoint.price.tiers.flex]
 input_usd = "0.7"
 output_usd = "2.8"
 cached_usd = "0.07"
@@ -295,7 +295,7 @@ cached_usd = "0.07"
     assert price is not None
     assert price.cache_write_usd == Decimal("1.5")
     (named,) = price.tiers
-    assert (named.tier, named.input_usd, named.cached_usd) == (Tier.TWO_HOURS, Decimal("0.7"), Decimal("0.07"))
+    assert (named.tier, named.input_usd, named.cached_usd) == (Tier.FLEX, Decimal("0.7"), Decimal("0.07"))
     (tmp_path / "semtel.toml").write_text(document + "data_zone = true", encoding="utf-8")
     with pytest.raises(BadConfig):
         load(tmp_path, {"OPENAI_API_KEY": "k"})

@@ -168,7 +168,7 @@ def test_what_was_asked_again_is_told_apart_and_what_was_not_billed_teaches_no_l
     first, again = sorted(learn(made.store).observations, key=lambda o: o.again)
     assert (first.n_billed, first.n_items, again.n_items) == (0.0, 24, 8)
     assert learn(made.store).retried("gpt-6-luna").mean == pytest.approx((1 + 8) / 124)
-    assert learn(made.store).prompt("gpt-6-luna").n == 4
+    assert learn(made.store).prompt("gpt-6-luna").n == again.n_requests > 0
     made.store.close()
 
 

@@ -161,6 +161,22 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, o
 
 
 @main.command()
+@_plan_argument
+@click.option("--min-agreement", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
+@click.option("--confidence", type=click.FloatRange(0.6, 0.999), default=0.95, show_default=True)
+@click.option("-n", "n", type=click.IntRange(min=1), help="Labels to look at; left out, enough for the target.")
+@click.option("--net", is_flag=True, help="Ask the reference twice, and say what holds net of its own noise.")
+@click.option("--tier", type=click.Choice(["realtime", "batch"]), default="realtime", show_default=True)
+@click.option("--budget", metavar="USD", help="The upper estimate must stay below this.")
+@click.option("--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column; repeat.")
+@click.option("--yes", is_flag=True, help="Do not ask before money is spent.")
+@click.pass_obj
+def certify(options: dict[str, Any], /, plan: str | None, **asked: Any) -> None:
+    """Audit finished labels of PLAN: a uniform sample against the reference strategy, and what that proves."""
+    _commands("certifying").certify_plan(options, plan, asked)
+
+
+@main.command()
 @click.argument("data")
 @click.option(
     "--budget", required=True, metavar="USD", help="The upper estimate of all that is asked stays below this."

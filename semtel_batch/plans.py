@@ -233,6 +233,7 @@ class Plan:
     naive_usd: Decimal
     certified: bool
     warnings: tuple[str, ...] = ()
+    study: bool = False  # made by calibrate or certify, for a part of what they ask
     fresh: bool = False  # ask anew what earlier runs answered in the same way
     n_reused_items: int = 0  # items that earlier runs are known to have answered
     reused_usd: Decimal = Decimal(0)  # what asking them again would cost

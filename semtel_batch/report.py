@@ -6,6 +6,7 @@ requests, tokens and money are of what was really sent and billed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,7 @@ from semtel_batch.throughput import (
 )
 
 RETRY = "retry"
+_SAID = ("wording", "net", "noise_floor", "unreachable")  # of a stored audit, see `studies.certify`
 _PARTS = (*(stage.value for stage in Stage), RETRY)
 _EXAMPLES = 3  # details named with each kind of failure
 
@@ -131,6 +133,7 @@ class Report:
     failures: tuple[FailureLine, ...]
     request_failures: tuple[RequestFailure, ...]
     warnings: tuple[str, ...]
+    certificates: tuple[str, ...] = ()  # what the last audit says, see `certify`
     trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
 
 
@@ -169,6 +172,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         failures=_failures(items),
         request_failures=request_failures(parts),
         warnings=plan.warnings + _stops(endpoints) + _overruns(plan, actual.usd, elapsed_s),
+        certificates=_certificates(store.certificates(plan.id)),
         trace=tuple(store.paces(plan.id)) if trace else (),
     )
 
@@ -182,6 +186,12 @@ def as_json(report: Report) -> dict[str, Any]:
     """The report as JSON can carry it: money as strings, times as ISO 8601."""
     document: dict[str, Any] = _schema().dump_python(report, mode="json")
     return document
+
+
+def _certificates(documents: Sequence[str]) -> tuple[str, ...]:
+    """The sentences of the newest audit."""
+    said = (one[name] for one in (json.loads(documents[-1]) if documents else ()) for name in _SAID)
+    return tuple(sentence for sentence in said if sentence is not None)
 
 
 # -- money -----------------------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ class Store:
         query = select(tables.plans.c.id, tables.plans.c.document).order_by(tables.plans.c.created_at.desc())
         if prefix:
             query = query.where(tables.plans.c.id.startswith(prefix, autoescape=True))
+        else:  # a study's plans are nobody's newest
+            query = query.where(tables.plans.c.document.not_like('%"study":true%'))
         with self._transaction() as t:
             found = t.execute(query.limit(2 if prefix else 1)).all()
         if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -94,6 +94,23 @@ def _router(one: Router) -> str:
         f"{share(one.instability.mu)} and correlation {one.instability.rho:.2f}; measured "
         f"{share(one.n_different / one.n)} ({share(low)} – {share(high)}, n={count(one.n)})"
     )
+
+
+def view_certificates(plan_id: str, document: Sequence[dict[str, Any]]) -> list[RenderableType]:
+    """What an audit says of each classifier, and the label shares where single labels can't be promised."""
+    views: list[RenderableType] = []
+    for one in document:
+        said = (one[name] for name in ("wording", "net", "noise_floor", "unreachable"))
+        body: list[RenderableType] = [note(safe(sentence)) for sentence in said if sentence is not None]
+        if one["shares"]:
+            columns = [left("label"), right("share"), right("95 % interval"), left("by")]
+            rows = [
+                [safe(s["label"]), share(s["share"]), f"{share(s['low'])} – {share(s['high'])}", s["method"]]
+                for s in one["shares"]
+            ]
+            body.append(table(columns, rows))
+        views.append(section(f"{one['classifier']}: {'certified' if one['holds'] else 'not certified'}", *body))
+    return [*views, note(f"The certificates are kept with the plan: semtel-batch report {plan_id}")]
 
 
 def calibration_as_json(found: Findings) -> dict[str, Any]:

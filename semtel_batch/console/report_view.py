@@ -30,6 +30,8 @@ def view_report(report: Report, page: Page) -> list[RenderableType]:
         *_distributions(report, page),
         section("Endpoints", _endpoint_table(report.endpoints, page), *_pace(report.endpoints)),
     ]
+    if report.certificates:
+        views.append(section("Certificates", points(report.certificates, ["-"], "")))
     if report.failures:
         title_note = "items that ended without a label"
         views.append(section("Failures", _failure_table(report.failures, page), note=title_note))

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
-from semtel_batch.console.calibration_view import calibration_as_json, view_calibration
+from semtel_batch.console.calibration_view import calibration_as_json, view_calibration, view_certificates
 from semtel_batch.console.compare_view import comparison_as_json, view_comparison
 from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
@@ -154,6 +154,13 @@ class Console:
             self.show_json(calibration_as_json(found))
         else:
             self._show(view_calibration(found, self._page))
+
+    def show_certificates(self, plan_id: str, document: Sequence[dict[str, Any]]) -> None:
+        """Show what an audit of a plan says of each classifier."""
+        if self.options.json:
+            self.show_json({"plan_id": plan_id, "certificates": document})
+        else:
+            self._show(view_certificates(plan_id, document))
 
     def show_findings(self, found: Sequence[Finding]) -> None:
         if self.options.json:

@@ -114,6 +114,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             assume=wish.assume,
             max_attempts=settings.defaults.max_attempts,
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
+            study=bool(wish.points),
             fresh=wish.fresh,
             measured=_measured(settings.project, asked),
             compressed=_compressed(kept, folder),

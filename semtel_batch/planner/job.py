@@ -46,6 +46,7 @@ class Job:
     assume: bool = False  # the user takes published evidence for measured
     max_attempts: int = 4
     answered: Answered | None = None  # None: nothing is known, or everything is to be asked anew
+    study: bool = False  # the plan is a part of a calibration or an audit
     fresh: bool = False  # ask anew what earlier runs answered
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
     compressed: Compressed | None = None  # None: nothing is compressed

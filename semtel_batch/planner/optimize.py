@@ -253,6 +253,7 @@ def _plan(
         naive_usd=_naive(job, endpoint, counter).usd,
         certified=keeps_labels(job, chosen.strategy, endpoint),
         warnings=(*caveats(job, chosen, endpoint), *about_compressing(job, alternatives), *left_out),
+        study=job.study,
         fresh=job.fresh,
         cpu_usd_per_hour=job.cpu_usd_per_hour if chosen.strategy.compress_rate is not None else Decimal(0),
         n_reused_items=n_answered(job, chosen.strategy, endpoint),

@@ -56,3 +56,28 @@ def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sand
     assert plan["n_reused_items"] > 0, "what the calibration paid for is the run's already"
     assert plan["data"]["n_conversations"] > n_texts() - 1
     assert project("status", "--verify").exit_code == DONE
+
+
+def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(packed_flip=0.1, packed_flip_correlation=0.4, rerun_flip=0.2)
+    data = project.write("chats.jsonl", rows())
+    packs = project.recipe("packs", tier="realtime", conversations_per_request=5, classifiers_per_request=1)
+    assert project("run", data, "-c", "topic", "--strategy", packs, "--yes").exit_code == DONE
+    refused = project("certify", "--budget", "0.00001", "--yes")
+    assert refused.exit_code == INFEASIBLE
+    result = project("certify", "-n", "40", "--net", "--yes", "--json")
+    assert result.exit_code == DONE, result.said
+    (topic,) = result.document["certificates"]
+    assert topic["n"] >= 38
+    assert not topic["holds"], "40 labels show no 95 %, and a tenth was flipped"
+    assert topic["wording"].startswith("not certified: that 95 % of topic labels equal those of reference gpt-6-luna")
+    assert "asked twice in the same way" in topic["noise_floor"]
+    assert "can't be promised" in topic["unreachable"]
+    assert abs(sum(row["share"] for row in topic["shares"]) - 1) < 0.2
+    assert topic["wording"] in project.report()["certificates"], "the newest plan is still the user's"
+    easy = project("certify", "-n", "40", "--min-agreement", "0.5", "--yes", "--json")
+    (again,) = easy.document["certificates"]
+    assert again["holds"]
+    assert again["look"] == 2
+    assert again["wording"].startswith("with 97.5 % confidence at least 50 % of topic labels equal those of reference")
+    assert "net" not in again["wording"]

@@ -34,8 +34,9 @@ def _commands(kind: str) -> ModuleType:
 @click.option("--json", "as_json", is_flag=True, help="Machine output on stdout, and nothing else there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what was asked for.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also what is done behind the scenes.")
+@click.option("--log-json", is_flag=True, help="Messages on stderr as JSON, one object a line.")
 @click.pass_context
-def main(ctx: click.Context, project: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
+def main(ctx: click.Context, /, project: Path, **how: bool) -> None:
     """Label conversations with LLMs at the lowest price that keeps the promise.
 
     \b
@@ -49,7 +50,7 @@ def main(ctx: click.Context, project: Path, as_json: bool, quiet: bool, verbose:
 
     Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 incomplete (run again), 4 infeasible.
     """
-    ctx.obj = {"project": project, "as_json": as_json, "quiet": quiet, "verbose": verbose}
+    ctx.obj = {"project": project, **how}
 
 
 _tasks_option = click.option(

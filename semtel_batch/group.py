@@ -8,6 +8,7 @@ import click
 
 from semtel_batch import interrupts
 from semtel_batch.errors import Exit, Incomplete, SemtelError
+from semtel_batch.logs import log_line
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
@@ -48,18 +49,25 @@ class PoliteGroup(click.Group):
             interrupts.end()
             # Work that is still owed is no error: a script that polls should not be alarmed.
             word = "incomplete" if isinstance(error, Incomplete) else "error"
-            click.echo(f"{word}: {_one_line(str(error))}", err=True)
+            _say(ctx, word, str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             interrupts.end()
-            click.echo("stopped; nothing is lost: run the same command again to go on.", err=True)
+            _say(ctx, "stopped", "nothing is lost: run the same command again to go on.")
             ctx.exit(Exit.INCOMPLETE)
         except BrokenPipeError:
             ctx.exit(Exit.DONE)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            click.echo(f"error: {_one_line(what)}; nothing that was paid for is lost, mend it and run again.", err=True)
+            _say(ctx, "error", f"{what}; nothing that was paid for is lost, mend it and run again.")
             ctx.exit(Exit.FAILED)
+
+
+def _say(ctx: click.Context, word: str, text: str) -> None:
+    if (ctx.obj or {}).get("log_json"):
+        click.echo(log_line("error" if word == "error" else "warning", "semtel_batch", f"{word}: {text}"), err=True)
+    else:
+        click.echo(f"{word}: {_one_line(text)}", err=True)
 
 
 def _one_line(text: str) -> str:

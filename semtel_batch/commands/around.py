@@ -31,7 +31,7 @@ def _what_next(place: Path, environ: Mapping[str, str]) -> list[str]:
     program = "semtel-batch" if place == Path() else f"semtel-batch --project {place}"
     names = [name for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY") if environ.get(name)]
     if not names:
-        return [f"Next: name your endpoint in {place / config.FILE} and export its key, then: {program} doctor"]
+        return [f"Next: name your endpoint in {place / config.FILE}, export its key, and run:", f"  {program} doctor"]
     data = find_data(place) or find_data(Path())
     first = f"  {program} run {data or 'DATA'} --sample 20"
     return [f"{names[0]} is set. Next:", f"  {program} doctor", first]

@@ -16,6 +16,7 @@ from semtel_batch.config import Settings
 from semtel_batch.console import Console, Options
 from semtel_batch.errors import BadInput
 from semtel_batch.keys import Keys
+from semtel_batch.logs import JsonLines
 from semtel_batch.store import Store
 
 
@@ -44,8 +45,11 @@ class Session:
 
 
 def open_session(options: Mapping[str, Any]) -> Session:
-    console = Console(Options(json=options["as_json"], quiet=options["quiet"], verbose=options["verbose"]))
-    _log_to_stderr(options["verbose"])
+    as_lines = options.get("log_json", False)
+    console = Console(
+        Options(json=options["as_json"], quiet=options["quiet"], verbose=options["verbose"], log_json=as_lines)
+    )
+    _log_to_stderr(verbose=options["verbose"], as_lines=as_lines)
     return Session(options["project"], console, options.get("tasks", 1), _arguments(options.get("on_done")))
 
 
@@ -71,6 +75,10 @@ def say_guarded(session: Session, path: Path, n: int) -> None:
         )
 
 
-def _log_to_stderr(verbose: bool) -> None:
+def _log_to_stderr(*, verbose: bool, as_lines: bool) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if as_lines:
+        logging.captureWarnings(True)
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     logging.getLogger("semtel_batch").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -35,6 +35,7 @@ from semtel_batch.console.report_view import view_report
 from semtel_batch.console.status_view import view_status
 from semtel_batch.console.trace_view import view_trace
 from semtel_batch.console.watch_view import view_watch, watch_line
+from semtel_batch.logs import log_line
 from semtel_batch.planner.sweep import Variant
 from semtel_batch.plans import Alternative, Plan
 
@@ -59,6 +60,7 @@ class Options:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    log_json: bool = False  # messages as JSON, one a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,20 +195,21 @@ class Console:
     def say(self, text: str) -> None:
         """Say what is being done; not with --quiet or --json."""
         if not self._hushed:
-            self._message(Text(safe(text)))
+            self._message(Text(safe(text)), "info", text)
 
     def detail(self, text: str) -> None:
         """Say what only --verbose wants to hear."""
         if self.options.verbose and not self._hushed:
-            self._message(Text(safe(text), style="dim"))
+            self._message(Text(safe(text), style="dim"), "debug", text)
 
     def warn(self, text: str) -> None:
         """Say what the user should know; also with --quiet and --json."""
-        self._message(Text.assemble(("warning: ", "bold yellow"), safe(text)))
+        self._message(Text.assemble(("warning: ", "bold yellow"), safe(text)), "warning", text)
 
     def show_error(self, error: BaseException) -> None:
         """Say what went wrong, in one line and without a traceback."""
-        self._message(Text.assemble(("error: ", "bold red"), safe(str(error) or type(error).__name__)))
+        words = str(error) or type(error).__name__
+        self._message(Text.assemble(("error: ", "bold red"), safe(words)), "error", words)
 
     def confirm(self, text: str) -> bool:
         """Ask yes or no; no where nobody can answer."""
@@ -225,7 +228,7 @@ class Console:
         """
         if self._hushed:
             yield silent_progress()
-        elif not self._err.is_terminal:
+        elif not self._err.is_terminal or self.options.log_json:
             yield plain_progress(self.say, self._clock)
         elif look is not None:
             from semtel_batch.console.board import BoardProgress, live_board  # as below
@@ -296,7 +299,11 @@ class Console:
             self._streams.stdout.write(line.rstrip() + "\n")
         self._streams.stdout.flush()
 
-    def _message(self, text: Text) -> None:
+    def _message(self, text: Text, level: str, words: str) -> None:
+        if self.options.log_json:
+            self._streams.stderr.write(log_line(level, "semtel_batch", words) + "\n")
+            self._streams.stderr.flush()
+            return
         # A message may be as long as it needs: a terminal wraps it, a log keeps it in one line.
         self._err.print(text, soft_wrap=not self._err.is_terminal)
 

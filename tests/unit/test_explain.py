@@ -65,7 +65,7 @@ def test_plans_are_completed_and_nothing_breaks_where_there_are_none(tmp_path: P
 
 def test_init_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "export its key" in run("init", "one").output
+    assert "export its key, and run:\n  semtel-batch --project one doctor" in run("init", "one").output
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     (tmp_path / "chats.jsonl").touch()
     said = run("init").output

@@ -41,6 +41,7 @@ FLOORS = {
     "tables": 0,
     "queueing": 0,
     "private": 0,
+    "logs": 0,
     "completions": 0,
     "group": 1,
     "pseudonyms": 0,

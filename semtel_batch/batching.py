@@ -129,7 +129,8 @@ class Batching:
     # -- one shard ---------------------------------------------------------------------------------------------
 
     def _send_or_split(self, row: ShardRow) -> bool:
-        decision = self._decide(row)
+        # A window has no queue of its own: the limits of realtime are kept where its requests are sent.
+        decision = Decision(move=Move.SEND) if row.shard.tier.is_window else self._decide(row)
         if decision.move is Move.SPLIT:
             self._split(row, decision.max_tokens)
         if decision.move is Move.GIVE_UP:
@@ -146,7 +147,8 @@ class Batching:
         return self._hand_over(row, submission.receipt)
 
     def _decide(self, row: ShardRow) -> Decision:
-        queue = [r for r, _ in self._work.submitted() if r.shard.endpoint == row.shard.endpoint]
+        sent = [r for r, _ in self._work.submitted() if not r.shard.tier.is_window]
+        queue = [r for r in sent if r.shard.endpoint == row.shard.endpoint]
         here = {r.shard.id for r in self._work.shards() if r.shard.endpoint == row.shard.endpoint}
         submissions = self._work.store.submissions(self._work.plan.id)
         tries = [t for shard_id, group in submissions.items() if shard_id in here for t in group]

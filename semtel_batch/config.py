@@ -337,7 +337,7 @@ def _default_key(kind: EndpointKind) -> str | None:
 
 
 _SERVED = {
-    EndpointKind.OPENAI: tuple(tier for tier in Tier if not tier.is_window),
+    EndpointKind.OPENAI: tuple(Tier),
     EndpointKind.AZURE: (Tier.REALTIME, Tier.BATCH, Tier.FLEX),
     EndpointKind.COMPATIBLE: (Tier.REALTIME, Tier.BATCH),
 }

@@ -16,6 +16,7 @@ from semtel_batch.records import Tier
 
 CHAT = "/v1/chat/completions"
 DECISIONS = "/v1/decisions"
+RESPONSES = "/v1/responses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,11 @@ def template(model: str, family: Family, static: Static, delivery: Delivery) -> 
     """Write the fixed parts of a body for the API that serves the delivery's tier."""
     if delivery.tier is Tier.DECISIONS:
         return _decisions(model, family, static)
-    return _chat(model, family, static, delivery)
+    return (
+        _background(model, family, static, delivery)
+        if delivery.tier.is_window
+        else _chat(model, family, static, delivery)
+    )
 
 
 def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
@@ -77,6 +82,29 @@ def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Tem
         url=CHAT,
         head=head[:-2] + b',{"role":"user","content":',
         joint=b'}],"%s":' % family.token_cap_param.encode(),
+        tail=_after_the_cap(parameters),
+    )
+
+
+def _background(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
+    """The same in the Responses API's names. It is stored, or it could not be fetched."""
+    head = orjson.dumps({"model": model, "input": [_message("system", static.system)]})
+    parameters = extra_body(family, 0)
+    del parameters[family.token_cap_param]
+    if (effort := parameters.pop("reasoning_effort", None)) is not None:
+        parameters["reasoning"] = {"effort": effort}
+    if static.schema is not None:
+        form = {"type": "json_schema", "name": static.schema_name, "strict": True, "schema": static.schema}
+        parameters["text"] = {"format": form}
+    parameters |= {
+        "background": True,
+        "background_options": {"completion_window": delivery.tier.value},
+        "store": True,
+    }
+    return Template(
+        url=RESPONSES,
+        head=head[:-2] + b',{"type":"message","role":"user","content":',
+        joint=b'}],"max_output_tokens":',
         tail=_after_the_cap(parameters),
     )
 

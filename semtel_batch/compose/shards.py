@@ -18,6 +18,8 @@ _MAX_BYTES = 209_715_200 * 95 // 100
 # A realtime shard is only a unit of book-keeping: small enough to be composed and finished soon.
 _REALTIME_REQUESTS = 20_000
 _REALTIME_BYTES = 64_000_000
+# The answers of a window's shard are taken in when all of them have ended.
+_WINDOW_REQUESTS = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class ShardLimits:
 
 def limits_of(kind: EndpointKind, tier: Tier, enqueued_tokens: int | None) -> ShardLimits:
     """What one shard may hold on an endpoint of this kind in this tier."""
+    if tier.is_window:
+        return ShardLimits(max_requests=_WINDOW_REQUESTS, max_bytes=_REALTIME_BYTES)
     if tier is not Tier.BATCH:
         return ShardLimits(max_requests=_REALTIME_REQUESTS, max_bytes=_REALTIME_BYTES)
     return ShardLimits(max_requests=_MAX_REQUESTS[kind], max_bytes=_MAX_BYTES, max_tokens=enqueued_tokens)

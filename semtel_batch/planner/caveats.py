@@ -88,7 +88,8 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
             "The deadline leaves less than an hour after the completion window: what comes back in its last minutes, "
             "or not at all, is asked again after it."
         )
-    if windowed and endpoint.enqueued_tokens is None and endpoint.kind is not EndpointKind.COMPATIBLE:
+    queued = chosen.strategy.tier is Tier.BATCH and endpoint.kind is not EndpointKind.COMPATIBLE
+    if queued and endpoint.enqueued_tokens is None:
         yield (
             f"Endpoint {endpoint.name!r} names no enqueued_tokens limit: one completion window is counted on, and a "
             "provider that queues fewer tokens makes it several."

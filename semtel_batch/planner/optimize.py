@@ -134,7 +134,8 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
 
 def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether a model gives the probabilities that a strategy doubts by."""
-    return strategy.doubt is not Doubt.CONFIDENCE or family_of(endpoint.priced_as).max_top_logprobs is not None
+    gives = family_of(endpoint.priced_as).max_top_logprobs is not None and not strategy.tier.is_window
+    return strategy.doubt is not Doubt.CONFIDENCE or gives
 
 
 def _undecidable(job: Job, strategy: Strategy) -> str:

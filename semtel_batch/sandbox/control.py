@@ -16,6 +16,7 @@ def control_routes(endpoint: Endpoint) -> list[web.RouteDef]:
     """Routes under /sandbox; they need no key."""
 
     async def books(request: web.Request) -> web.StreamResponse:
+        endpoint.responses.settle(endpoint.clock.now())
         told = endpoint.books.shown(detail=request.query.get("detail") in {"1", "true"})
         told["batches_by_status"] = endpoint.batches.by_status()
         told["now"] = endpoint.clock.now()

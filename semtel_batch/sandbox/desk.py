@@ -89,6 +89,11 @@ class Desk:
         digest = hashlib.blake2b(raw, digest_size=16).digest()
         return Job(body, model, digest, self.books.ask(digest), schema_text(body))
 
+    @staticmethod
+    def schema_of(body: dict[str, Any]) -> str:
+        """The text of a chat body's response schema."""
+        return schema_text(body)
+
     def chat(self, jobs: Sequence[Job], channel: str) -> list[dict[str, Any]]:
         """Response bodies of valid chat jobs, billed."""
         asked = [read(job.body, job.model, job.digest, job.answered_before, job.schema) for job in jobs]

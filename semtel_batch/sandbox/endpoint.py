@@ -15,6 +15,7 @@ from semtel_batch.sandbox.desk import Desk
 from semtel_batch.sandbox.faults import Faults
 from semtel_batch.sandbox.files import FileStore
 from semtel_batch.sandbox.limits import Limiter
+from semtel_batch.sandbox.responses import Responses
 from semtel_batch.sandbox.settings import Settings, from_mapping
 
 
@@ -30,6 +31,7 @@ class Endpoint:
         self.limiter = Limiter(settings, self.clock.steady)
         self.files = FileStore(folder, self.clock.now)
         self.batches = Batches()
+        self.responses = Responses(self.desk)
         self._work = BatchWork(self.desk, self.files, self.batches, lambda: self.settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,6 +76,7 @@ class Endpoint:
         await self.stop()
         self.files.clear()
         self.batches.clear()
+        self.responses.clear()
         self.books.clear()
         self.faults.clear()
         self.desk.forget()

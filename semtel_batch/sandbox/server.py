@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from semtel_batch.sandbox import batch_routes, file_routes, realtime_routes, zero_shot
+from semtel_batch.sandbox import batch_routes, file_routes, realtime_routes, response_routes, zero_shot
 from semtel_batch.sandbox.clock import Clock
 from semtel_batch.sandbox.control import control_routes
 from semtel_batch.sandbox.endpoint import Endpoint
@@ -25,6 +25,10 @@ _MAX_JSON_BYTES = 64 << 20
 _ROUTES: tuple[tuple[str, str, Action], ...] = (
     ("POST", "/chat/completions", realtime_routes.chat_completions),
     ("POST", "/embeddings", realtime_routes.embeddings),
+    ("POST", "/responses", response_routes.create),
+    ("GET", "/responses/{id}", response_routes.get),
+    ("POST", "/responses/{id}/cancel", response_routes.cancel),
+    ("DELETE", "/responses/{id}", response_routes.delete),
     ("POST", "/decisions", realtime_routes.decisions),
     ("GET", "/models", realtime_routes.list_models),
     ("GET", "/models/{id}", realtime_routes.get_model),

@@ -85,6 +85,7 @@ class Settings:
     in_progress_s: float = 1.0
     finalizing_s: float = 0.5
     cancelling_s: float = 0.5
+    background_s: float = 1.0  # until a background response has ended
     file_visible_after_s: float = 0.0  # a fresh upload cannot be used by a batch before
     listed_after_s: float = 0.0  # a fresh batch or file is in no list before
 

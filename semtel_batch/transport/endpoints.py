@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from semtel_batch.errors import BadConfig, KeyMissing
+from semtel_batch.errors import KeyMissing
 from semtel_batch.records import Change, Endpoint, Tier
 from semtel_batch.transport.connection import Connection, connection
 from semtel_batch.transport.protocol import Transport
@@ -48,10 +48,9 @@ def open_transport(
         from semtel_batch.transport.batch import BatchTransport
 
         return BatchTransport(reached, now=now, patience=patience)
-    raise BadConfig(
-        f"Endpoint '{first.name}' lists tier '{tier}', which can't be used yet; "
-        "leave 'realtime' and 'batch' in its tiers in semtel.toml."
-    )
+    from semtel_batch.transport.background import BackgroundTransport
+
+    return BackgroundTransport(first, reached, now=now, tasks=tasks, patience=patience)
 
 
 def _open_realtime(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import replace
 
 from semtel_batch.crashpoints import reach
@@ -44,6 +44,7 @@ class RealtimeTransport:
     ) -> None:
         """`composed_for` is the model's name in the shards' lines; without it, the first member's own."""
         self._tier = tier
+        self.read: Callable[[str, int, object], Answer] = answer_from  # of custom_id, status and body
         self._patience = patience or Patience()
         name = composed_for or members[0][0].model
         clients = [
@@ -136,7 +137,7 @@ class RealtimeTransport:
                 n_tries=n_tries,
                 endpoint=endpoint,
             )
-        answer = answer_from(call.custom_id, reply.status_code, reply.body)
+        answer = self.read(call.custom_id, reply.status_code, reply.body)
         billed_as = self._billed_as(reply)
         return replace(answer, latency_s=reply.latency_s, n_tries=n_tries, tier=billed_as, endpoint=endpoint)
 

@@ -17,7 +17,8 @@ from semtel_batch.records import Answer, Outcome, Usage
 MALFORMED = "malformed_reply"  # ours: a 200 whose body is not a completion
 
 # 400s by which a provider declines the content itself. `invalid_prompt` is OpenAI's for flagged prompts.
-_DECLINED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"})
+DECLINED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"})
+_NO_USAGE = Usage()
 _MESSAGE_CHARS = 500
 _MOST_TOKENS = 2**32  # what a part's columns hold; no answer has so many
 
@@ -60,13 +61,13 @@ def provider_error(body: object) -> ProviderError:
     if not isinstance(error, Mapping):
         return ProviderError()
     inner = error.get("innererror")
-    inner_code = _text(inner.get("code")) if isinstance(inner, Mapping) else None
-    code = _text(error.get("code"))
+    inner_code = text_of(inner.get("code")) if isinstance(inner, Mapping) else None
+    code = text_of(error.get("code"))
     return ProviderError(
-        code=inner_code if inner_code in _DECLINED and code not in _DECLINED else code,
-        type=_text(error.get("type")),
-        param=_text(error.get("param")),
-        message=_text(error.get("message") or error.get("detail")),
+        code=inner_code if inner_code in DECLINED and code not in DECLINED else code,
+        type=text_of(error.get("type")),
+        param=text_of(error.get("param")),
+        message=text_of(error.get("message") or error.get("detail")),
     )
 
 
@@ -75,7 +76,7 @@ def answer_from(custom_id: str, status_code: int, body: object) -> Answer:
     if status_code == 200:
         return _completion(custom_id, body)
     error = provider_error(body)
-    declined = status_code == 400 and error.code in _DECLINED
+    declined = status_code == 400 and error.code in DECLINED
     return Answer(
         custom_id=custom_id,
         outcome=Outcome.REFUSED if declined else Outcome.ERRORED,
@@ -106,8 +107,8 @@ def usage_of(body: Mapping[str, Any]) -> Usage:
 
 def _completion(custom_id: str, body: object) -> Answer:
     if not isinstance(body, dict):
-        return _malformed(custom_id, "the body is not a JSON object", Usage(), None)
-    usage, model = usage_of(body), _text(body.get("model"))
+        return malformed(custom_id, "the body is not a JSON object", Usage(), None)
+    usage, model = usage_of(body), text_of(body.get("model"))
     if isinstance(answers := body.get("answers"), list):  # of /v1/decisions; they are read where labels are
         return Answer(
             custom_id=custom_id,
@@ -121,7 +122,7 @@ def _completion(custom_id: str, body: object) -> Answer:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        return _malformed(custom_id, "the body has no choice with a message", usage, model)
+        return malformed(custom_id, "the body has no choice with a message", usage, model)
     outcome, content, code, text = _ending(choice.get("finish_reason"), message)
     return Answer(
         custom_id=custom_id,
@@ -145,11 +146,11 @@ def _logprobs(given: object) -> tuple[tuple[str, float], ...]:
         token, value = (one.get("token"), one.get("logprob")) if isinstance(one, dict) else (None, None)
         if not isinstance(token, str) or isinstance(value, bool) or not isinstance(value, int | float):
             return ()
-        tokens.append((_as_text(one.get("bytes"), token), min(float(value), 0.0)))
+        tokens.append((_astext_of(one.get("bytes"), token), min(float(value), 0.0)))
     return tuple(tokens)
 
 
-def _as_text(given: object, token: str) -> str:
+def _astext_of(given: object, token: str) -> str:
     """A token as its bytes say, where they are whole characters; half a character stays as the provider writes it."""
     if not isinstance(given, list):
         return token
@@ -172,7 +173,8 @@ def _ending(finish: object, message: Mapping[str, Any]) -> tuple[Outcome, str | 
     return Outcome.ANSWERED, content, None, None
 
 
-def _malformed(custom_id: str, why: str, usage: Usage, model: str | None) -> Answer:
+def malformed(custom_id: str, why: str, usage: Usage = _NO_USAGE, model: str | None = None) -> Answer:
+    """A 200 that is not what was asked for."""
     return Answer(
         custom_id=custom_id,
         outcome=Outcome.ERRORED,
@@ -192,5 +194,6 @@ def _count(value: object) -> int:
     return value if type(value) is int and 0 < value < _MOST_TOKENS else 0  # True is an int too
 
 
-def _text(value: object) -> str | None:
+def text_of(value: object) -> str | None:
+    """A value as text, shortened; None for what is empty."""
     return None if value is None or value == "" else str(value)[:_MESSAGE_CHARS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 import pytest
-from command_line import EXAMPLES, Project
+from command_line import EXAMPLES, INCOMPLETE, Project
 
 from semtel_batch.sandbox.local import SandboxHandle
 
@@ -60,4 +61,41 @@ def test_decisions_are_labels_with_their_probability_and_cost_what_is_read(
     labels = pl.concat([pl.read_parquet(path) for path in project.folder.rglob("files/*/labels/*.parquet")])
     assert labels.filter(pl.col("outcome") == "refused").height == 1
     assert labels.filter(pl.col("outcome") == "answered")["confidence"].is_between(0.5, 1.0).all()
+    project.done("status", "--verify")
+
+
+def test_an_8_hour_window_is_chosen_killed_and_goes_on_without_paying_twice(
+    project: Project, sandbox: SandboxHandle
+) -> None:
+    sandbox.configure(background_s=0.05)
+    project.configure('tiers = ["realtime", "2h", "8h", "batch"]')
+    plan = project.plan(DATA, "-c", "topic", "--deadline", "10h")
+    assert plan["chosen"]["strategy"]["tier"] == "8h", "batch may take 24 hours"
+    assert plan["certified"]
+    process = project.start("submit", environ={"SEMTEL_CRASH_AT": "background.noted"})
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    waiting = project("submit")
+    assert waiting.exit_code == INCOMPLETE
+    collecting = project.start("collect", "--wait", environ={"SEMTEL_CRASH_AT": "background.looked"})
+    collecting.communicate(timeout=60)
+    assert collecting.returncode == -signal.SIGKILL
+    project.done("collect", "--wait")
+    books, report = sandbox.books(), project.report()
+    assert books["requests"]["billed_twice"] == 0 and set(books["tokens"]) == {"8h"}
+    assert books["requests"]["asked"] == report["actual"]["n_requests"]
+    assert report["items"]["failed"] == 0
+    assert Decimal(str(report["actual"]["usd"])) == usd(books["tokens"]["8h"], Decimal("0.06"), Decimal("0.3"))
+    project.done("status", "--verify")
+
+
+def test_a_cancelled_window_stops_its_responses(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(background_s=3_600.0)
+    project.configure('tiers = ["2h"]')
+    plan = project.plan(DATA, "-c", "topic")
+    assert project("submit").exit_code == INCOMPLETE
+    assert project("collect").exit_code == INCOMPLETE
+    project.done("cancel", plan["id"])
+    sandbox.advance(7_200)
+    assert sandbox.books()["requests"]["billed"] == 0
     project.done("status", "--verify")

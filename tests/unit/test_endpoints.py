@@ -102,13 +102,10 @@ def test_a_key_does_not_travel_unencrypted() -> None:
         (Tier.REALTIME, "RealtimeTransport"),
         (Tier.BATCH, "BatchTransport"),
         (Tier.FLEX, "RealtimeTransport"),
-        (Tier.TWO_HOURS, None),
+        (Tier.TWO_HOURS, "BackgroundTransport"),
+        (Tier.DECISIONS, "RealtimeTransport"),
     ],
 )
-def test_which_transport_serves_a_tier(tier: Tier, name: str | None) -> None:
-    if name is None:
-        with pytest.raises(BadConfig, match="2h"):
-            open_transport((OPENAI,), tier, ENVIRON)
-        return
+def test_which_transport_serves_a_tier(tier: Tier, name: str) -> None:
     with closing(open_transport((OPENAI,), tier, ENVIRON)) as way:
         assert type(way).__name__ == name

@@ -131,6 +131,7 @@ LATE = {
     ("compose.compress.llmlingua2", "huggingface_hub"): "comes with llmlingua",
     ("studies.training", "sklearn.exceptions"): "a second, of an extra, and only training needs it",
     ("studies.training", "sklearn.neural_network"): "a second, of an extra, and only training needs it",
+    ("transport.endpoints", "semtel_batch.transport.background"): "only the tier that is asked for is imported",
     ("transport.endpoints", "semtel_batch.transport.realtime"): "only the tier that is asked for is imported",
     ("transport.endpoints", "semtel_batch.transport.batch"): "the SDK takes most of a second to import",
     ("transport.removal", "semtel_batch.transport.batch_api"): "the SDK takes most of a second to import",

@@ -11,7 +11,7 @@ from semtel_batch.records import Keep, Strategy, Tier
 from semtel_batch.strategies import Lever, find, levers_of, load
 
 SHIPPED = (
-    *("batch", "combined", "compressed", "decisions", "flex", "naive"),
+    *("background", "batch", "combined", "compressed", "decisions", "flex", "naive"),
     *("packed", "packed-confidence", "packed-graded", "packed-rerun", "truncated"),
 )
 
@@ -250,7 +250,7 @@ def test_a_grid_may_not_explode(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: batch, combined, compressed"):
+    with pytest.raises(BadStrategy, match=r"There is no strategy 'batched'; there are: background, batch"):
         find(["batched"])
     with pytest.raises(BadStrategy, match=r"gone\.toml: no such recipe file"):
         find([tmp_path / "gone.toml"])

@@ -65,10 +65,11 @@ class Settings:
     cpu_usd_per_hour: Decimal = CPU_USD_PER_HOUR
     hash_ids: IdHash | None = None  # None: ids are kept as they are
     key_commands: Commands = field(default_factory=dict)  # argument by argument, by endpoint
+    other_prompts: Path | None = None  # a folder that stands in for the project's own
 
     @property
     def prompts(self) -> Path:
-        return self.project / "prompts"
+        return self.other_prompts or self.project / "prompts"
 
     @property
     def strategies(self) -> Path:

@@ -166,6 +166,20 @@ class Store:
             )
         empty_log(self.path)
 
+    # -- studies -----------------------------------------------------------------------------------------------
+
+    def study(self, key: str) -> str | None:
+        """What a study was to do and has done so far, as it was kept; None if there is none of this key."""
+        with self._transaction() as t:
+            return t.execute(select(tables.studies.c.document).where(tables.studies.c.key == key)).scalar()
+
+    def keep_study(self, key: str, document: str, at: datetime) -> None:
+        """Write a study down, over what was kept of it; when it began stays."""
+        with self._transaction() as t:
+            found = t.execute(update(tables.studies).where(tables.studies.c.key == key).values(document=document))
+            if not found.rowcount:
+                t.execute(insert(tables.studies).values(key=key, created_at=at.isoformat(), document=document))
+
     # -- generations and shards --------------------------------------------------------------------------------
 
     def generations(self, plan_id: str) -> list[Generation]:

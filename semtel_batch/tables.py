@@ -193,6 +193,14 @@ certificates = Table(
     Index("certificates_by_plan", "plan_id"),
 )
 
+studies = Table(
+    "studies",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _text("created_at"),
+    _text("document"),
+)
+
 leases = Table(
     "leases",
     metadata,

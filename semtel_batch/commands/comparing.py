@@ -1,43 +1,93 @@
-"""`compare`: two runs over the same conversations."""
+"""`compare`: two runs over the same conversations, or two ways of asking that are tried on a sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semtel_batch import config
+from semtel_batch.commands.planning import columns_of
 from semtel_batch.commands.session import Session, open_session
-from semtel_batch.errors import BadInput
+from semtel_batch.commands.sides import is_plan
+from semtel_batch.commands.trials import Course, grown, sampled, trial_of
+from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.plans import Plan
 from semtel_batch.pseudonyms import under_pseudonyms
 from semtel_batch.store import Store
-from semtel_batch.studies.compare import Comparison, Criteria, Sides, compare, overall
+from semtel_batch.studies.compare import Comparison, Criteria, Sides, compare, ranked, said
 from semtel_batch.studies.gold import read_gold
 from semtel_batch.studies.labelling import labelled
 from semtel_batch.studies.repeats import asked_again
+from semtel_batch.studies.trial import Watched, parse_waves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the command line says of a comparison, besides its sides."""
+    """What the command line says of a comparison of plans, besides its sides."""
 
     gold: Path | None
     criteria: Criteria
 
 
-def compare_plans(options: Mapping[str, Any], sides: tuple[str, ...], gold: Path | None, max_shift: float) -> None:
+def compare_sides(options: Mapping[str, Any], sides: tuple[str, ...], wish: Mapping[str, Any]) -> None:
+    """Compare two plans as they are, or ask the sides about a sample of the data."""
     session = open_session(options)
-    asked = Asked(gold=gold, criteria=Criteria(max_shift=max_shift))
-    if len(sides) != 2:
-        raise BadInput(f"compare takes two plans, A and B; {len(sides)} were given.")
+    criteria = Criteria(max_shift=wish["max_shift"])
+    if wish["data"] is None and len(sides) == 2 and all(map(is_plan, sides)):
+        if wish["wave"] or wish["grid"]:
+            raise BadInput("Two plans have been asked already; --wave and --grid are for sides like model=NAME.")
+        _compare_plans(session, sides, Asked(gold=wish["gold"], criteria=criteria))
+    elif len(sides) < 2:
+        raise BadInput(f"compare takes two sides, A and B; {len(sides)} was given.")
+    else:
+        _try(session, sides, wish, criteria)
+
+
+def _compare_plans(session: Session, sides: Sequence[str], asked: Asked) -> None:
     with session.store() as store:
         a, b = (store.plan(side) for side in sides)
         if a.id == b.id:
             raise BadInput(f"Plan {a.id} can't be compared with itself; run it again with --fresh for its noise.")
         found = compared(session, store, (a, b), asked)
     about = [("A", f"{a.id}: {_side(a)}"), ("B", f"{b.id}: {_side(b)}")]
-    session.console.show_comparison("Compared", found, about, verdict=overall(found).value)
+    session.console.show_comparison(about, found, verdict=said(found))
+
+
+def _try(session: Session, sides: tuple[str, ...], wish: Mapping[str, Any], criteria: Criteria) -> None:
+    wished = {
+        **wish,
+        "criteria": criteria,
+        "waves": parse_waves(wish["wave"]) if wish["wave"] else (),
+        "seed": secrets.randbelow(2**31) if wish["seed"] is None else wish["seed"],
+        "deadline_s": config.parse_duration(wish["deadline"]) if wish["deadline"] else None,
+        "max_disagreement": None if wish["min_agreement"] is None else round(1 - wish["min_agreement"], 12),
+    }
+    course = Course(
+        session,
+        trial_of(session, sides, wished),
+        columns_of(session.settings.columns, wish["columns"]),
+        yes=wish["yes"],
+    )
+    found = sampled(course, wish["gold"])
+    if len(found) > 1:
+        session.console.show_ranking(ranked(course.trial.sides, found, course.costs()))
+        return
+    seen, stopped = grown(course, found[0], accept_shift=wish["accept_shift"]) if course.trial.waves else ((), None)
+    about = [("A", course.trial.sides[0]), ("B", course.trial.sides[1]), ("sample", course.told()), *_audits(seen)]
+    about += [("stopped", stopped)] if stopped else []
+    session.console.show_comparison(about, found[0], verdict=said(found[0]))
+    if stopped:
+        raise Incomplete(f"The comparison {stopped}.")
+
+
+def _audits(seen: Sequence[Watched]) -> list[tuple[str, str]]:
+    return [
+        ("waves", f"{w.classifier}: {w.seen.n_different} of {w.seen.n} audited differ, {w.limit:.1%} may: {w.standing}")
+        for w in seen
+    ]
 
 
 def compared(session: Session, store: Store, plans: tuple[Plan, Plan], asked: Asked) -> tuple[Comparison, ...]:

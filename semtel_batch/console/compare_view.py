@@ -11,7 +11,9 @@ from rich.text import Text
 from semtel_batch.console.figures import clip, count, safe, share
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 
-if TYPE_CHECKING:  # only its name is needed
+if TYPE_CHECKING:  # only their names are needed
+    from polars import DataFrame
+
     from semtel_batch.studies.compare import Comparison
 
 _SHARES_SHOWN = 8
@@ -24,11 +26,11 @@ _LEGEND = (
 
 
 def view_comparison(
-    title: str, comparisons: Sequence[Comparison], page: Page, *, verdict: str, about: Sequence[tuple[str, str]] = ()
+    comparisons: Sequence[Comparison], page: Page, *, verdict: str, about: Sequence[tuple[str, str]]
 ) -> list[RenderableType]:
     """The verdict, a line a classifier, and the shares that moved most."""
-    heading = section(title, *([facts(about)] if about else []), _lines(comparisons, page), note(_LEGEND, "dim"))
-    said = Text.assemble("Verdict: ", (safe(verdict), f"{_STYLES.get(verdict, '')} bold"))
+    heading = section("Compared", facts(about), _lines(comparisons, page), note(_LEGEND, "dim"))
+    said = Text.assemble("Verdict: ", (safe(verdict), f"{_STYLES.get(verdict.partition(',')[0], '')} bold"))
     return [heading, *(_shares(c) for c in comparisons if c.n), *_gold(comparisons), *_remarks(comparisons), said]
 
 
@@ -118,6 +120,29 @@ def _remarks(comparisons: Sequence[Comparison]) -> list[RenderableType]:
     if any(c.verdict.value == "shifted" for c in comparisons) and not any(c.gold for c in comparisons):
         said.append("A shift says that the two differ, not which is right: give --gold to know.")
     return [points(said, style="dim"), Text("")] if said else []
+
+
+def view_ranking(ranking: DataFrame, page: Page) -> list[RenderableType]:
+    """The sides of a grid, best first: by accuracy where there is gold, else by agreement with the first."""
+    rows = list(ranking.iter_rows(named=True))
+    columns = [right(""), left("side", wrap=True), left("classifier"), right("agree with A"), right("95 % interval")]
+    has_gold = any(r["accuracy"] is not None for r in rows)
+    if has_gold:
+        columns += [right("right"), right("95 % interval"), right("less A")]
+    cells = []
+    for r in rows:
+        line = [str(r["rank"]), r["side"], r["classifier"], share(r["agreement"] or 0.0), _ends(r, "agreement")]
+        if has_gold:
+            line += ["–" if r["accuracy"] is None else share(r["accuracy"]), _ends(r, "accuracy")]
+            line += ["" if r["difference"] is None else points_of(r["difference"], signed=True)]
+        cells.append([*line, f"${r['usd']:.4f}"])
+    said = "by mean accuracy against gold" if has_gold else "by mean agreement with the first side; no gold was given"
+    return [section("Ranked", table([*columns, right("paid")], cells), note(said, "dim"))]
+
+
+def _ends(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if low is None else f"{share(low)} – {share(high)}"
 
 
 def comparison_as_json(c: Comparison) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from rich.text import Text
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
 from semtel_batch.console.calibration_view import calibration_as_json, view_calibration, view_certificates
-from semtel_batch.console.compare_view import comparison_as_json, view_comparison
+from semtel_batch.console.compare_view import comparison_as_json, view_comparison, view_ranking
 from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
@@ -40,6 +40,8 @@ from semtel_batch.planner.sweep import Variant
 from semtel_batch.plans import Alternative, Plan
 
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
+    from polars import DataFrame
+
     from semtel_batch.audit.project import Audit
     from semtel_batch.checkup import Finding
     from semtel_batch.studies.calibrate import Findings
@@ -136,19 +138,20 @@ class Console:
         else:
             self._show(view_evaluation(found, self._page))
 
-    def show_comparison(
-        self, title: str, found: Sequence[Comparison], about: Sequence[tuple[str, str]], *, verdict: str
-    ) -> None:
+    def show_comparison(self, about: Sequence[tuple[str, str]], found: Sequence[Comparison], *, verdict: str) -> None:
         if self.options.json:
-            self.show_json(
-                {
-                    **{name: text for name, text in about},
-                    "verdict": verdict,
-                    "classifiers": [comparison_as_json(c) for c in found],
-                }
-            )
+            facts: dict[str, Any] = {}
+            for name, text in about:
+                facts[name] = [*facts[name], text] if name in facts else [text] if name == "waves" else text
+            self.show_json({**facts, "verdict": verdict, "classifiers": [comparison_as_json(c) for c in found]})
         else:
-            self._show(view_comparison(title, found, self._page, verdict=verdict, about=about))
+            self._show(view_comparison(found, self._page, verdict=verdict, about=about))
+
+    def show_ranking(self, ranking: DataFrame) -> None:
+        if self.options.json:
+            self.show_json(ranking.to_dicts())
+        else:
+            self._show(view_ranking(ranking, self._page))
 
     def show_calibration(self, found: Findings) -> None:
         """Show what a calibration found."""

@@ -157,16 +157,15 @@ def compare(
 
 
 def _paired(sides: Sides) -> pl.DataFrame:
-    """Match by conversation and classifier: label and how (A's), label_b, how_b, again."""
+    """Match by conversation and classifier: label (A's), label_b, how_b, again."""
     key = ["conversation_id", "classifier"]
     b = sides.b.select(*key, label_b="label", how_b="how")
-    pairs = sides.a.select(*key, "label", "how").join(b, on=key, how="inner", maintain_order="left")
+    pairs = sides.a.select(*key, "label").join(b, on=key, how="inner", maintain_order="left")
     if sides.again is None:
         return pairs.with_columns(again=pl.lit(None, pl.String))
     # A label that was taken over from the first run is no second answer.
     asked = sides.again.filter(pl.col("how") != REUSED).select(*key, again="label")
-    own = pl.when(pl.col("how") != REUSED).then(pl.col("again"))
-    return pairs.join(asked, on=key, how="left", maintain_order="left").with_columns(again=own)
+    return pairs.join(asked, on=key, how="left", maintain_order="left")
 
 
 def _compared(
@@ -223,6 +222,50 @@ def overall(comparisons: Sequence[Comparison]) -> Verdict:
     if verdicts == {Verdict.ALIGNED}:
         return Verdict.ALIGNED
     return Verdict.SHIFTED if Verdict.SHIFTED in verdicts else Verdict.UNDECIDED
+
+
+def said(comparisons: Sequence[Comparison]) -> str:
+    """Say the verdict in a line: aligned, shifted or undecided, and better or worse where gold shows it."""
+    gains = {c.gold.gain for c in comparisons if c.gold} & {Gain.BETTER, Gain.WORSE}
+    return ", ".join([overall(comparisons).value, *sorted(gain.value for gain in gains)])
+
+
+def ranked(sides: Sequence[str], found: Sequence[Sequence[Comparison]], usd: Sequence[float]) -> pl.DataFrame:
+    """Rank sides, one row a side and classifier: by mean accuracy where there is gold, else by mean agreement with A.
+
+    `found` compares every side but the first with it; `usd` is what the sample cost each side. Accuracy has the exact
+    interval of its own share, `difference` to A the paired one.
+    """
+    rows = [_rank_row(sides[0], c, usd[0], of_a=True) for c in (found[0] if found else ())]
+    for side, comparisons, cost in zip(sides[1:], found, usd[1:], strict=True):
+        rows += [_rank_row(side, c, cost, of_a=False) for c in comparisons]
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    score = pl.coalesce(pl.col("accuracy").mean().over("side"), pl.col("agreement").mean().over("side"))
+    order = frame.with_columns(score=score).sort("score", "usd", descending=[True, False], maintain_order=True)
+    return order.with_columns(rank=pl.col("side").rle_id() + 1).select("rank", pl.exclude("rank", "score"))
+
+
+def _rank_row(side: str, c: Comparison, usd: float, *, of_a: bool) -> dict[str, object]:
+    gold = c.gold
+    accuracy = (gold.accuracy_a if of_a else gold.accuracy_b) if gold else None
+    ends = clopper_pearson(round(accuracy * gold.n), gold.n) if gold and accuracy is not None else (None, None)
+    difference = (gold.difference, gold.low, gold.high) if gold and not of_a else (None, None, None)
+    return {
+        "side": side,
+        "classifier": c.classifier,
+        "usd": usd,
+        "n": c.n,
+        "agreement": 1.0 if of_a else c.agreement,
+        "agreement_low": None if of_a else c.low,
+        "agreement_high": None if of_a else c.high,
+        "verdict": "reference" if of_a else c.verdict.value,
+        "accuracy": accuracy,
+        "accuracy_low": ends[0],
+        "accuracy_high": ends[1],
+        "difference": difference[0],
+        "difference_low": difference[1],
+        "difference_high": difference[2],
+    }
 
 
 def _changes(changed: pl.DataFrame) -> pl.DataFrame:

@@ -18,7 +18,8 @@ _KEY = ["conversation_id", "classifier"]
 def asked_again(store: Store, plan: Plan, besides: Collection[str] = ()) -> pl.DataFrame | None:
     """Give the labels that other plans got by asking anew in this plan's way; None where no other did.
 
-    Columns as `labelled`, one row an item. A label taken over from an earlier run is no second answer.
+    Columns as `labelled`, one row an item. A label taken over from an earlier run is no second answer: not theirs, and
+    where this plan's own was taken over it may be the very same answer, so that such items are left out.
     """
     found, purged = [], store.purges()
     for row in store.plan_rows():
@@ -27,8 +28,11 @@ def asked_again(store: Store, plan: Plan, besides: Collection[str] = ()) -> pl.D
         other = store.plan(row.id)
         if _way(other) == _way(plan):
             found.append(labelled(store, other).filter((pl.col("how") != REUSED) & pl.col("label").is_not_null()))
-    again = pl.concat(found).unique(_KEY, keep="first", maintain_order=True) if found else None
-    return again if again is not None and again.height else None
+    if not found:
+        return None
+    own = labelled(store, plan).filter(pl.col("how") != REUSED)
+    again = pl.concat(found).unique(_KEY, keep="first", maintain_order=True).join(own, on=_KEY, how="semi")
+    return again if again.height else None
 
 
 def _way(plan: Plan) -> frozenset[object]:

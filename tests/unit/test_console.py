@@ -101,7 +101,7 @@ def _shows(made: Plan, execution: tuple[Report, PlanStatus]) -> dict[str, Show]:
         "report": lambda c: c.show_report(found),
         "status": lambda c: c.show_status([standing], detail=True),
         "evaluation": lambda c: c.show_evaluation(_evaluation()),
-        "comparison": lambda c: c.show_comparison("Compared", _comparison(), [("A", "one")], verdict="shifted"),
+        "comparison": lambda c: c.show_comparison([("A", "one")], _comparison(), verdict="shifted"),
         "findings": lambda c: c.show_findings([Finding(about="project", said="It can be written.")]),
     }
 
@@ -411,7 +411,7 @@ def _evil_shows(made: Plan, execution: tuple[Report, PlanStatus]) -> Sequence[Sh
         lambda c: c.show_error(BadInput(EVIL)),
         confirm,
         progress,
-        lambda c: c.show_comparison(EVIL, evil_sides, [("A", EVIL)], verdict=EVIL),
+        lambda c: c.show_comparison([("A", EVIL)], evil_sides, verdict=EVIL),
     ]
 
 

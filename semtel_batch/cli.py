@@ -11,7 +11,8 @@ from typing import Any
 import click
 import click.shell_completion
 
-from semtel_batch import __version__, completions
+from semtel_batch import __version__
+from semtel_batch.arguments import known_plans, on_done_option, plan_argument, tasks_option
 from semtel_batch.group import PoliteGroup, accept_globals_everywhere
 
 
@@ -51,30 +52,6 @@ def main(ctx: click.Context, /, project: Path, **how: bool) -> None:
     Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 incomplete (run again), 4 infeasible.
     """
     ctx.obj = {"project": project, **how}
-
-
-_tasks_option = click.option(
-    "--tasks",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    help="How many processes ask the same endpoints at once, this one too; each takes its share of their limits.",
-)
-
-
-def _known_plans(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Ids of the project's plans, for shells that complete them."""
-    return completions.plan_ids(ctx.find_root().params.get("project") or Path(), incomplete)
-
-
-_plan_argument = click.argument("plan", required=False, metavar="[PLAN]", shell_complete=_known_plans)
-
-
-_on_done_option = click.option(
-    "--on-done",
-    metavar="CMD",
-    help="Run this, without a shell, when the plan is over or this failed; SEMTEL_PLAN, SEMTEL_STATE, … tell it.",
-)
 
 
 def _planning_options(command: Any) -> Any:
@@ -135,9 +112,9 @@ def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **
 
 
 @main.command()
-@_plan_argument
-@_tasks_option
-@_on_done_option
+@plan_argument
+@tasks_option
+@on_done_option
 @click.pass_obj
 def submit(options: dict[str, Any], plan: str | None, tasks: int, on_done: str | None) -> None:
     """Start what the plan says: upload batches, run the realtime share."""
@@ -145,10 +122,10 @@ def submit(options: dict[str, Any], plan: str | None, tasks: int, on_done: str |
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--wait", is_flag=True, help="Go on until nothing is owed.")
-@_tasks_option
-@_on_done_option
+@tasks_option
+@on_done_option
 @click.pass_obj
 def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, on_done: str | None) -> None:
     """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed.
@@ -162,7 +139,7 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, o
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--min-agreement", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
 @click.option("--confidence", type=click.FloatRange(0.6, 0.999), default=0.95, show_default=True)
 @click.option("-n", "n", type=click.IntRange(min=1), help="Labels to look at; left out, enough for the target.")
@@ -203,8 +180,8 @@ def calibrate(options: dict[str, Any], /, **asked: Any) -> None:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the labels here at the end."
 )
-@_tasks_option
-@_on_done_option
+@tasks_option
+@on_done_option
 @click.pass_obj
 def run(
     options: dict[str, Any], /, yes: bool, output: Path | None, tasks: int, on_done: str | None, **wish: Any
@@ -220,7 +197,7 @@ def run(
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--verify", is_flag=True, help="Derive every fingerprint and count again; name every mismatch.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds until no plan is under way.")
 @click.pass_obj
@@ -235,19 +212,27 @@ def status(options: dict[str, Any], plan: str | None, verify: bool, watch: bool)
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--trace", is_flag=True, help="Draw how many requests were in flight, second by second.")
 @click.option(
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as one page of HTML."
 )
+@click.option("--compare", "sides", nargs=2, metavar="A B", help="Two plans side by side, in the place of one.")
 @click.pass_obj
-def report(options: dict[str, Any], plan: str | None, trace: bool, html: Path | None) -> None:
+def report(
+    options: dict[str, Any], /, plan: str | None, trace: bool, html: Path | None, sides: tuple[str, str] | None
+) -> None:
     """Planned against paid, savings, label distributions, failures, throughput."""
-    _commands("looking").report(options, plan, trace=trace, html=html)
+    if sides is None:
+        _commands("looking").report(options, plan, trace=trace, html=html)
+    elif plan is not None:
+        raise click.UsageError("--compare names both plans; leave PLAN out.")
+    else:
+        _commands("comparing").compare_reported(options, sides, html)
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".parquet, .csv or .ndjson"
 )
@@ -266,7 +251,7 @@ def labels(options: dict[str, Any], /, plan: str | None, output: Path, detail: b
 
 
 @main.command()
-@click.argument("plan", shell_complete=_known_plans)
+@click.argument("plan", shell_complete=known_plans)
 @click.pass_obj
 def cancel(options: dict[str, Any], plan: str) -> None:
     """Stop PLAN; what was answered before is kept and can be collected."""
@@ -274,7 +259,7 @@ def cancel(options: dict[str, Any], plan: str) -> None:
 
 
 @main.command()
-@click.argument("plan", shell_complete=_known_plans)
+@click.argument("plan", shell_complete=known_plans)
 @click.pass_obj
 def retry(options: dict[str, Any], plan: str) -> None:
     """Ask the items of PLAN that ended without a label once more."""
@@ -282,7 +267,7 @@ def retry(options: dict[str, Any], plan: str) -> None:
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--expired", is_flag=True, help="All plans whose [retention] in semtel.toml is over.")
 @click.option("--keep-labels", is_flag=True, help="Delete what was said in words; labels, report and reuse stay.")
 @click.option("--local", is_flag=True, help="Leave the provider's files alone; they expire by themselves.")
@@ -302,7 +287,7 @@ def purge(options: dict[str, Any], /, plan: str | None, expired: bool, **how: bo
 
 
 @main.command()
-@_plan_argument
+@plan_argument
 @click.option("--gold", required=True, type=click.Path(path_type=Path), help="conversation_id and gold labels.")
 @click.pass_obj
 def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:

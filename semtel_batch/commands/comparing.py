@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch import config
+from semtel_batch.clock import SystemClock
 from semtel_batch.commands.planning import columns_of
 from semtel_batch.commands.session import Session, open_session
 from semtel_batch.commands.sides import is_plan
@@ -46,14 +47,36 @@ def compare_sides(options: Mapping[str, Any], sides: tuple[str, ...], wish: Mapp
         _try(session, sides, wish, criteria)
 
 
+def compare_reported(options: Mapping[str, Any], sides: tuple[str, str], html: Path | None) -> None:
+    """`report --compare A B`: two plans as they are, on the screen or on a page."""
+    session, asked = open_session(options), Asked(gold=None, criteria=Criteria())
+    if html is None:
+        _compare_plans(session, sides, asked)
+        return
+    from semtel_batch.page import comparison_sheet, write_sheet  # a template engine and charts
+
+    about, found = _two_plans(session, sides, asked)
+    size = write_sheet(comparison_sheet(found, about, said(found), SystemClock().now()), html)
+    if session.console.options.json:
+        session.console.show_json({"path": str(html), "bytes": size})
+    session.console.show_text(f"wrote {html} ({size:,} bytes)")
+
+
 def _compare_plans(session: Session, sides: Sequence[str], asked: Asked) -> None:
+    about, found = _two_plans(session, sides, asked)
+    session.console.show_comparison(about, found, verdict=said(found))
+
+
+def _two_plans(
+    session: Session, sides: Sequence[str], asked: Asked
+) -> tuple[list[tuple[str, str]], tuple[Comparison, ...]]:
+    """What two plans are, and what their comparison found."""
     with session.store() as store:
         a, b = (store.plan(side) for side in sides)
         if a.id == b.id:
             raise BadInput(f"Plan {a.id} can't be compared with itself; run it again with --fresh for its noise.")
         found = compared(session, store, (a, b), asked)
-    about = [("A", f"{a.id}: {_side(a)}"), ("B", f"{b.id}: {_side(b)}")]
-    session.console.show_comparison(about, found, verdict=said(found))
+    return [("A", f"{a.id}: {_side(a)}"), ("B", f"{b.id}: {_side(b)}")], found
 
 
 def _try(session: Session, sides: tuple[str, ...], wish: Mapping[str, Any], criteria: Criteria) -> None:

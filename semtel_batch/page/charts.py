@@ -90,12 +90,18 @@ def bars(key: str, title: str, rows: Sequence[Row], unit: str) -> str:
     return _svg(figure, key, title)
 
 
-def pairs(key: str, title: str, rows: Sequence[tuple[str, float, float]], unit: str) -> str:
-    """Two bars a row: planned and paid."""
+def pairs(
+    key: str,
+    title: str,
+    rows: Sequence[tuple[str, float, float]],
+    unit: str,
+    names: tuple[str, str] = ("planned", "paid"),
+) -> str:
+    """Two bars a row, such as planned and paid."""
     figure, axes = _figure(0.9 + 0.5 * max(len(rows), 1))
     places = range(len(rows))
-    axes.barh([p - 0.19 for p in places], [row[1] for row in rows], height=0.34, color=_OTHER, label="planned")
-    axes.barh([p + 0.19 for p in places], [row[2] for row in rows], height=0.34, color=_MAIN, label="paid")
+    axes.barh([p - 0.19 for p in places], [row[1] for row in rows], height=0.34, color=_OTHER, label=names[0])
+    axes.barh([p + 0.19 for p in places], [row[2] for row in rows], height=0.34, color=_MAIN, label=names[1])
     axes.set_yticks(places, [_short(row[0]) for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(unit)

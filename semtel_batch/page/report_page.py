@@ -11,43 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from semtel_batch.console.figures import count, duration, money, safe, share, tokens
-from semtel_batch.errors import BadInput
 from semtel_batch.page import charts
+from semtel_batch.page.layout import Cells, Section, Sheet, Table, rendered, write_sheet
 from semtel_batch.plans import Alternative, Estimate, Plan
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.report import BillLine, ClassifierLine, Report
 from semtel_batch.rows import PlanState
 
-_HERE = Path(__file__).parent
 _BARS = 20  # labels drawn; the table has all
 _ALTERNATIVES = 40
 _SAMPLES = 400  # points of a line over time
-
-Cells = Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table: its caption, column heads, and rows of text; the first cell of a row is its head."""
-
-    caption: str
-    heads: Cells
-    rows: Sequence[Cells]
-    n_words: int = 1  # columns of words, from the left; the others are figures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A heading, what is said below it, a chart and a table with the same figures."""
-
-    key: str
-    title: str
-    notes: Sequence[str] = ()
-    chart: str = ""  # SVG of ours
-    table: Table | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,34 +36,23 @@ class Story:
 
 def write_page(story: Story, path: Path) -> int:
     """Write the page, whole or not at all; returns its size in bytes."""
-    content = page_of(story).encode()
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise BadInput(f"{path} can't be written ({error.strerror}); choose another place.") from error
-    return len(content)
+    return write_sheet(report_sheet(story), path)
 
 
 def page_of(story: Story) -> str:
     """The page as HTML. BadInput where the charts' library is missing."""
-    try:
-        sections = [section for section in _sections(story) if section is not None]
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"A page needs one more package ({error.name}); run: pip install 'semtel-batch[plots]'"
-        ) from error
-    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined)
+    return rendered(report_sheet(story))
+
+
+def report_sheet(story: Story) -> Sheet:
     report = story.report
-    return environment.get_template("report.html").render(
-        title=safe(f"Plan {report.plan_id}"),
+    return Sheet(
+        title=f"Plan {report.plan_id}",
         state="done" if report.state is PlanState.DONE else f"{report.state}: figures so far",
-        facts=[(name, safe(value)) for name, value in _facts(story)],
-        sections=sections,
-        warnings=[safe(warning) for warning in report.warnings],
-        made=f"{story.now:%Y-%m-%d %H:%M} UTC",
+        facts=_facts(story),
+        sections=lambda: _sections(story),
+        warnings=report.warnings,
+        now=story.now,
     )
 
 

@@ -81,6 +81,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, report in (("ordinary", found), ("hostile", cases.hostile(found))):
         written[name] = folder / f"{name}.html"
         written[name].write_text(page_of(cases.story(report, made)), encoding="utf-8")
+    written["compared"] = folder / "compared.html"
+    written["compared"].write_text(cases.compared(), encoding="utf-8")
     return written
 
 
@@ -113,6 +115,10 @@ def test_axe_finds_no_fault(pages: dict[str, Path], scheme: str) -> None:
     found = probed(pages["ordinary"], scheme, "--window-size=1100,900")
     assert found["violations"] == []
     assert found["svg"] > 500
+
+
+def test_axe_finds_no_fault_with_two_runs_side_by_side(pages: dict[str, Path]) -> None:
+    assert probed(pages["compared"], DARK, "--window-size=1100,900")["violations"] == []
 
 
 def test_a_page_fits_a_telephone(pages: dict[str, Path]) -> None:

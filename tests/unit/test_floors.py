@@ -44,6 +44,7 @@ FLOORS = {
     "logs": 0,
     "completions": 0,
     "group": 1,
+    "arguments": 1,
     "pseudonyms": 0,
     # one source, one format, one count each
     "keys": 1,
@@ -112,6 +113,7 @@ SAME_FLOOR = {
 
 LATE = {
     ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
+    ("commands.comparing", "semtel_batch.page"): "a template engine and charts, which only a page needs",
     ("commands.looking", "semtel_batch.page"): "a template engine and charts, which only a page needs",
     ("page.charts", "matplotlib"): "half a second, which only a page needs",
     ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",
@@ -152,7 +154,7 @@ DOORS = {
     "sqlalchemy": {"store", "database", "tables"},
     "sqlite3": {"store", "database", "tables", "migrate", "completions"},
     "rich": {"console"},
-    "click": {"cli", "group"},
+    "click": {"cli", "group", "arguments"},
     "prompty": {"classifiers"},
     "jinja2": {"classifiers", "page"},
     "matplotlib": {"page"},

@@ -9,14 +9,16 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 import reported_plan
 
 from semtel_batch.errors import BadInput
-from semtel_batch.page import Story, page_of, write_page
+from semtel_batch.page import Story, comparison_sheet, page_of, rendered, write_page
 from semtel_batch.plans import Plan
 from semtel_batch.records import Outcome, Pace
 from semtel_batch.report import FailureLine, LabelCount, Report, report
+from semtel_batch.studies.compare import Sides, compare
 from semtel_batch.throughput import RequestFailure
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -179,3 +181,30 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="can't be written"):
         write_page(story(found, made), tmp_path / "gone" / "r.html")
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def compared() -> str:
+    """Two runs that give each label of ATTACKS, and differ in one of three."""
+    n = 30 * len(ATTACKS)
+    labels = [ATTACKS[i % len(ATTACKS)] for i in range(n)]
+    others = [ATTACKS[(i + (i % 3 == 0)) % len(ATTACKS)] for i in range(n)]
+    a, b = (
+        pl.DataFrame(
+            {"conversation_id": list(map(str, range(n))), "classifier": "topic", "label": said, "how": "exact"}
+        )
+        for said in (labels, others)
+    )
+    found = compare(Sides(a=a, b=b), ["topic"])
+    return rendered(comparison_sheet(found, [("A", ATTACKS[0]), ("B", ATTACKS[1])], "shifted", NOW))
+
+
+def test_two_runs_stand_side_by_side_and_nothing_of_them_is_alive() -> None:
+    read = Reader(compared())
+    assert {tag for tag, _ in read.elements} & {"script", "img", "iframe"} == set()
+    assert [a for _, a in read.elements for name in a if name.startswith("on")] == []
+    for text in ATTACKS[:13]:
+        assert text in read.text, text
+    assert "verdict: shifted" in read.text
+    assert "Most frequent changes of topic" in read.text
+    ids = [a["id"] for _, a in read.elements if "id" in a]
+    assert len(ids) == len(set(ids))

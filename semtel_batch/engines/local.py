@@ -120,6 +120,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.cpu_usd_per_hour,
             learned=_learned(settings.project),
+            rows=askable(load_index(kept.folder))["row"].to_numpy(),
         )
 
 

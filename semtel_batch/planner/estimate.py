@@ -42,6 +42,9 @@ class Draft:
     estimate: Estimate
     retry_tier: Tier
     problem: str = ""  # why it can't be run at all
+    main: tuple[Load, ...] = ()  # what its stages put on the endpoint, in order
+    follow_ups: tuple[Load, ...] = ()  # and what is asked again
+    n_conversations: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     lines = (*_compressing(job, shortened), *(part.line(price, endpoint.name) for part, price in priced))
     usd = sum((line.usd for line in lines), Decimal(0))
     within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
+    loads, asked_again = tuple(part.load() for part in main), tuple(part.load() for part in again)
     return Draft(
         estimate=Estimate(
             strategy=strategy,
@@ -177,7 +181,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
             usd_high=within.usd_high,
             uncertainties=within.uncertainties,
             time_s=max(
-                total_s(endpoint, [part.load() for part in main], [part.load() for part in again], beside),
+                total_s(endpoint, loads, asked_again, beside),
                 shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
             ),
             pool=tuple(other.name for other in beside),
@@ -185,6 +189,9 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
         ),
         retry_tier=retry_tier,
         problem=_problem(case, stages),
+        main=loads,
+        follow_ups=asked_again,
+        n_conversations=len(lengths),
     )
 
 

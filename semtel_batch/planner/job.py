@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -51,6 +52,7 @@ class Job:
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
     compressed: Compressed | None = None  # None: nothing is compressed
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
+    rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property
@@ -62,3 +64,30 @@ def groups(classifiers: tuple[Classifier, ...], per_request: int) -> tuple[tuple
     """Which classifiers share a prompt: consecutive ones, `per_request` at a time; 0 means all."""
     size = per_request or len(classifiers)
     return tuple(classifiers[i : i + size] for i in range(0, len(classifiers), size))
+
+
+def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:
+    """The same job for some of its conversations."""
+
+    @functools.cache
+    def truncated(tokens: int, keep: Keep) -> Lengths:
+        return job.truncated_lengths(tokens, keep)[mask]
+
+    return replace(
+        job,
+        lengths=job.lengths[mask],
+        truncated_lengths=truncated,
+        answered=_answered_part(job.answered, mask),
+        rows=None if job.rows is None else job.rows[mask],
+    )
+
+
+def _answered_part(answered: Answered | None, mask: npt.NDArray[np.bool_]) -> Answered | None:
+    if answered is None:
+        return None
+
+    def part(strategy: Strategy, endpoint: Endpoint, group: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
+        known = answered(strategy, endpoint, group)
+        return None if known is None else known[mask]
+
+    return part

@@ -24,6 +24,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_LARGE = 20_000  # columns above which the interior point method (with crossover) is the faster one
 _TINY = 1e-9  # a share below this is the solver's rounding, not a decision
 
 
@@ -191,7 +192,7 @@ def _linprog(problem: Problem, usd: Floats, stretched: frozenset[str] = frozense
         A_eq=equal,
         b_eq=rows.right,
         bounds=(0, None),
-        method="highs",
+        method="highs-ipm" if len(problem.columns) > _LARGE else "highs",
     )
     return answer if answer.status == 0 else None
 

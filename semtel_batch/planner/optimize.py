@@ -15,11 +15,13 @@ from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
 from semtel_batch.families import family_of
+from semtel_batch.planner import mixed_plan
 from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, estimate, n_answered, shortened_by
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.tradeoffs import frontier, steps
@@ -29,6 +31,7 @@ from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier, TierPri
 from semtel_batch.strategies import Recipe
 
 _MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
+LEAST_SAVING = 0.02  # of the best single way's bill; for less, several legs aren't worth following
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
 _UNASKED = "was measured to change labels: say with --min-agreement how many, name the recipe, or say --assume"
 
@@ -57,9 +60,14 @@ def choose(job: Job) -> Plan:
     limits = constraints(job.objective)
     judged = [_judge(job, draft, limits) for draft in drafts.made]
     able = [one.draft for one in judged if not one.reason]
-    if not able:
+    best = min(able, key=lambda draft: (draft.estimate.usd, draft.estimate.time_s)) if able else None
+    mixed = _mixed(job, judged, limits, best)
+    if mixed is not None:
+        alternatives = tuple(_alternative(one, mixed.estimate) for one in judged)
+        plan = _mixed_plan(job, mixed, alternatives, drafts.left_out, counter)
+        return seal(_weighed(job, plan, judged, limits))
+    if best is None:
         raise _infeasible(job, judged, limits)
-    best = min(able, key=lambda draft: (draft.estimate.usd, draft.estimate.time_s))
     alternatives = tuple(_alternative(one, best.estimate) for one in judged)
     plan = _plan(job, best, alternatives, drafts.left_out, counter)
     return seal(_weighed(job, plan, judged, limits))
@@ -175,6 +183,33 @@ def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
     return _Judged(draft=draft, reason="; ".join(missed))
 
 
+def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], best: Draft | None) -> Mixed | None:
+    """A mix, where it saves enough over the best single way, or where no single way keeps the limits.
+
+    Without a limit in its way the cheapest way serves everybody, and there is nothing to mix.
+    """
+    able = _mixable([one.draft for one in judged if not one.draft.problem and _is_allowed(job, one.draft)])
+    if not limits or len(able) < 2:
+        return None
+    if best is not None and best.estimate.usd <= min(draft.estimate.usd for draft in able):
+        return None
+    mixed = mix(job, _with_recipes(job, able), limits)
+    if mixed is None or len(mixed.served) < 2:
+        return None
+    least = float(best.estimate.usd) * (1 - LEAST_SAVING) if best is not None else None
+    return mixed if least is None or float(mixed.estimate.usd) <= least else None
+
+
+def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
+    """Compressing is one pass over all texts, priced and timed as a whole: it is chosen for everybody or not at all."""
+    return [draft for draft in drafts if draft.estimate.strategy.compress_rate is None]
+
+
+def _with_recipes(job: Job, drafts: Sequence[Draft]) -> list[tuple[Recipe, Draft]]:
+    by_name = {recipe.name: recipe for recipe in job.recipes}
+    return [(by_name[draft.estimate.strategy.recipe], draft) for draft in drafts]
+
+
 def _is_allowed(job: Job, draft: Draft) -> bool:
     if job.named or job.assume or keeps_labels(job, draft.estimate.strategy, _endpoint(job, draft)):
         return True
@@ -200,7 +235,8 @@ def _infeasible(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint
     asked = " and ".join(one.asked() for one in limits)
     near = "; ".join(_near(one, limits, allowed) for one in limits)
     binds = _binds(limits, allowed)
-    return Infeasible(f"No plan keeps {asked}; {binds}. Nearest: {near}.{_hint(job, runnable, limits)}")
+    mixes = _near_mixes(job, _mixable([draft for draft in runnable if _is_allowed(job, draft)]), limits)
+    return Infeasible(f"No plan keeps {asked}; {binds}. Nearest: {near}.{mixes}{_hint(job, runnable, limits)}")
 
 
 def _binds(limits: Sequence[Constraint], estimates: Sequence[Estimate]) -> str:
@@ -215,6 +251,22 @@ def _near(one: Constraint, limits: Sequence[Constraint], estimates: Sequence[Est
     also = [other for other in limits if other is not one and not other.keeps(best)]
     with_also = "".join(f" with {other.name} {other.show(other.measure(best))}" for other in also)
     return f"{one.name} {one.show(one.measure(best))}{with_also} ({best.strategy.recipe} on {best.endpoint})"
+
+
+def _near_mixes(job: Job, allowed: Sequence[Draft], limits: Sequence[Constraint]) -> str:
+    """What a mix of several ways would come nearer to, if it does."""
+    if len(allowed) < 2:
+        return ""
+    found = nearest_mixes(job, _with_recipes(job, allowed), limits)
+    said = []
+    for one in limits:
+        others = [other for other in limits if other is not one]
+        single = nearest(one, limits, [draft.estimate for draft in allowed])
+        keeps = all(other.keeps(single) for other in others)
+        value = found.get(one.name)
+        if value is not None and (not keeps or value < 0.98 * float(one.measure(single))):
+            said.append(f"{one.name} {one.show(Decimal(repr(value)) if one.name == 'budget' else value)}")
+    return f" Several ways mixed would come nearer: {'; '.join(said)}." if said else ""
 
 
 def _hint(job: Job, runnable: Sequence[Draft], limits: Sequence[Constraint]) -> str:
@@ -263,16 +315,53 @@ def _plan(
     )
 
 
+def _mixed_plan(
+    job: Job, mixed: Mixed, alternatives: tuple[Alternative, ...], left_out: tuple[str, ...], counter: RequestCounter
+) -> Plan:
+    parts = [(replace(job, classifiers=one.way.group), one.draft, one.way.endpoint) for one in mixed.served]
+    warnings = (line for part, draft, endpoint in parts for line in caveats(part, draft.estimate, endpoint))
+    sizes = (pair for part, draft, endpoint in parts for pair in _prompt_sizes(part, draft.estimate, endpoint))
+    largest = next(one for one in mixed.served if one.draft.estimate.strategy == mixed.estimate.strategy)
+    return Plan(
+        id=job.plan_id,
+        created_at=job.now,
+        objective=job.objective,
+        data=job.profile,
+        classifiers=job.classifiers,
+        grader=job.grader if any(d.estimate.strategy.doubt is Doubt.GRADER for _, d, _ in parts) else None,
+        endpoints=mixed_plan.endpoints(job, mixed),
+        prices=tuple(dict.fromkeys(price for part, draft, _ in parts for price in _prices(part, draft))),
+        legs=mixed_plan.legs(mixed),
+        retry_tier=largest.draft.retry_tier,
+        max_attempts=job.max_attempts,
+        seed=job.seed,
+        chosen=mixed.estimate,
+        alternatives=alternatives,
+        naive_usd=_naive(job, largest.way.endpoint, counter).usd,
+        certified=all(keeps_labels(job, draft.estimate.strategy, endpoint) for _, draft, endpoint in parts),
+        warnings=tuple(dict.fromkeys((*warnings, *left_out))),
+        fresh=job.fresh,
+        n_reused_items=mixed.n_reused,
+        reused_usd=mixed.reused_usd,
+        prompt_sizes=tuple(dict.fromkeys(sizes)),
+        strata=mixed.strata,
+        mix=mixed_plan.shares(mixed),
+        shadow_prices=mixed_plan.shadow_prices(mixed, len(job.lengths)),
+    )
+
+
 def _weighed(job: Job, plan: Plan, judged: Sequence[_Judged], limits: Sequence[Constraint]) -> Plan:
     """Add what other limits would do to the bill, over all that could be run."""
     runnable = [one.draft for one in judged if not one.draft.problem]
     allowed = [draft.estimate for draft in runnable if _is_allowed(job, draft)]
     barred = [draft.estimate for draft in runnable if not _is_allowed(job, draft)]
-    return replace(
-        plan,
-        frontier=frontier([*allowed, *barred], plan.chosen),
-        shadow_prices=steps(limits, allowed, barred, plan.chosen),
-    )
+    points = frontier([*allowed, *barred], plan.chosen)
+    if not plan.mix:
+        return replace(plan, frontier=points, shadow_prices=steps(limits, allowed, barred, plan.chosen))
+    named = tuple(replace(one, name=f"mix of {plan.recipe}") if one.is_chosen else one for one in points)
+    # Of a mix the program's own duals say what a limit costs; what evidence would save, they don't.
+    evidence = steps((), allowed, barred, plan.chosen)
+    return replace(plan, frontier=named, shadow_prices=(*plan.shadow_prices, *evidence))
 
 
 def _reused_usd(job: Job, chosen: Estimate, endpoint: Endpoint, counter: RequestCounter) -> Decimal:

@@ -22,7 +22,7 @@ _FLEX_SLOWDOWN = 4
 _USABLE = 0.85
 # A completion window ends at the provider's latest hour; batches mostly come back long before it. What is then asked
 # again at once is taken to fit in before the window's end if it needs no more than this; only the rest is added.
-_OVERLAP_S = HOUR_S
+OVERLAP_S = HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,4 +80,62 @@ def total_s(
     """Upper estimate of a whole run: its parts one after the other, as the runner asks them."""
     windows = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier in WINDOW_S)
     at_once = sum(part_s(endpoint, load, beside) for load in (*main, *follow_ups) if load.tier not in WINDOW_S)
-    return windows + max(0.0, at_once - (_OVERLAP_S if windows else 0.0))
+    return windows + max(0.0, at_once - (OVERLAP_S if windows else 0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegLoad:
+    """What one leg of a mix puts on its endpoint: its stages in order, and what is asked again."""
+
+    endpoint: Endpoint
+    main: tuple[Load, ...]
+    follow_ups: tuple[Load, ...]
+    beside: tuple[Endpoint, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        return any(load.tier in WINDOW_S and load.n_requests for load in self.main)
+
+
+def mixed_s(legs: Sequence[LegLoad]) -> float:
+    """Upper estimate of a mix: batches of all legs wait at the same time, and what is asked at once runs meanwhile.
+
+    Endpoints are asked at once one after the other. What batches leave unanswered is asked after the last window.
+    """
+    windows = at_once = later = 0.0
+    for endpoint in dict.fromkeys(leg.endpoint for leg in legs):
+        mine = [leg for leg in legs if leg.endpoint == endpoint]
+        stages = [_summed([leg.main[i] for leg in mine if i < len(leg.main)]) for i in range(_most_stages(mine))]
+        again = _summed([load for leg in mine if leg.waits for load in leg.follow_ups])
+        stages = [*stages, again]
+        windows = max(windows, sum(_longest(endpoint, loads) for loads in stages))
+        direct = [load for leg in mine if not leg.waits for load in leg.follow_ups]
+        direct += [load for leg in mine for load in leg.main]
+        beside = mine[0].beside
+        at_once += sum(part_s(endpoint, load, beside) for load in _summed(direct) if load.tier not in WINDOW_S)
+        later += sum(part_s(endpoint, load, beside) for load in again if load.tier not in WINDOW_S)
+    if not windows:
+        return at_once + later
+    return max(windows, at_once) + max(0.0, later - OVERLAP_S)
+
+
+def _most_stages(legs: Sequence[LegLoad]) -> int:
+    return max(len(leg.main) for leg in legs)
+
+
+def _longest(endpoint: Endpoint, loads: Sequence[Load]) -> float:
+    return max((part_s(endpoint, load) for load in loads if load.tier in WINDOW_S), default=0.0)
+
+
+def _summed(loads: Sequence[Load]) -> list[Load]:
+    """One load a tier."""
+    return [
+        Load(
+            tier=tier,
+            n_requests=sum(one.n_requests for one in loads if one.tier is tier),
+            prompt_tokens=sum(one.prompt_tokens for one in loads if one.tier is tier),
+            cap_tokens=sum(one.cap_tokens for one in loads if one.tier is tier),
+            completion_tokens=sum(one.completion_tokens for one in loads if one.tier is tier),
+        )
+        for tier in dict.fromkeys(load.tier for load in loads)
+    ]

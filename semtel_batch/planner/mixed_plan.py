@@ -1,0 +1,88 @@
+"""A mix as the plan records it: legs with slices, what goes where and why, and what the limits cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.mixing import Mixed
+from semtel_batch.plans import Leg, MixShare, ShadowPrice
+from semtel_batch.records import Endpoint
+
+_LEAST_USD = 1e-6  # of a step; less is the solver's rounding
+_LEAST_PRICE = 1e-12  # of a unit
+
+_STEPS = {
+    "deadline": ("deadline", "one hour more", 3_600.0),
+    "deadline after batches": ("deadline", "one hour more after the batches' windows", 3_600.0),
+    "budget": ("budget", "one dollar more", 1.0),
+}
+
+
+def legs(mixed: Mixed) -> tuple[Leg, ...]:
+    """The legs, numbered in the mix's order."""
+    return tuple(
+        Leg(
+            number=number,
+            classifiers=tuple(classifier.name for classifier in one.way.group),
+            strategy=one.draft.estimate.strategy,
+            endpoint=one.way.endpoint.name,
+            slices=one.slices,
+            retry_tier=one.draft.retry_tier,
+            pool=one.draft.estimate.pool,
+        )
+        for number, one in enumerate(mixed.served)
+    )
+
+
+def endpoints(job: Job, mixed: Mixed) -> tuple[Endpoint, ...]:
+    """Those that legs use, and those that take part in their realtime."""
+    names = {name for one in mixed.served for name in (one.way.endpoint.name, *one.draft.estimate.pool)}
+    return tuple(one for one in job.endpoints if one.name in names)
+
+
+def shares(mixed: Mixed) -> tuple[MixShare, ...]:
+    """What goes where, stratum by stratum."""
+    binding = [name for name, usd in mixed.solution.prices.items() if usd > _LEAST_PRICE]
+    cells = sorted(mixed.cells, key=lambda cell: (cell.slice.stratum, cell.leg))
+    return tuple(
+        MixShare(
+            leg=cell.leg,
+            stratum=cell.slice.stratum,
+            share=cell.slice.high - cell.slice.low,
+            n_conversations=cell.n,
+            usd=Decimal(repr(round(cell.usd, 6))),
+            label_change=mixed.served[cell.leg].draft.estimate.quality.label_change,
+            reason=_reason(cell.slice.high - cell.slice.low, binding),
+        )
+        for cell in cells
+    )
+
+
+def _reason(share: float, binding: list[str]) -> str:
+    limits = " and the ".join(binding)
+    if not limits:
+        return "the cheapest for these"
+    if share < 1:
+        return f"as many as the {limits} let through"
+    return f"the cheapest for these at what the {limits} cost"
+
+
+def shadow_prices(mixed: Mixed, n_conversations: int) -> tuple[ShadowPrice, ...]:
+    """What one step more of each limit that binds would do to the bill, at the margin: the program's duals."""
+    found = []
+    for name, usd in mixed.solution.prices.items():
+        constraint, step, size = _step(name, n_conversations)
+        change = -usd * size
+        if change < -_LEAST_USD:
+            found.append(ShadowPrice(constraint=constraint, step=step, usd=Decimal(repr(round(change, 6)))))
+    return tuple(sorted(found, key=lambda one: one.usd))
+
+
+def _step(name: str, n_conversations: int) -> tuple[str, str, float]:
+    if name in _STEPS:
+        return _STEPS[name]
+    if name.startswith("agreement on "):
+        what = name.removeprefix("agreement on ")
+        return f"disagreement on {what}", f"one point of disagreement on {what} more", 0.01 * n_conversations
+    return name, "1M more enqueued tokens", 1e6

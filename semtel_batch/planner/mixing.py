@@ -1,0 +1,400 @@
+"""From priced ways to a mix and back: columns for the program, and legs with slices for the run.
+
+The program is linear: what a way costs a conversation of a stratum, priced by the `estimate` that prices whole jobs.
+What it finds becomes legs, and those are priced again on the very conversations they serve; only that second figure is
+shown, and only if it keeps every limit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from semtel_batch.planner.constraints import Constraint
+from semtel_batch.planner.estimate import Draft, estimate, n_answered
+from semtel_batch.planner.job import Job, groups, part_of
+from semtel_batch.planner.mix import Columns, Floats, Limit, Mix, Problem, loss_limits, solve, stretch, trim
+from semtel_batch.planner.path import intervals
+from semtel_batch.planner.room import Lengths, RequestCounter
+from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, LegLoad, Load, mixed_s, part_s
+from semtel_batch.plans import Estimate, Slice, Strata, Uncertainty
+from semtel_batch.records import Classifier, Endpoint, Strategy
+from semtel_batch.strata import stratum_of, uniforms
+from semtel_batch.strategies import Recipe
+
+Mask = npt.NDArray[np.bool_]
+
+SHARES = (0.5, 0.8, 0.95)  # of the conversations, by length: where the strata's edges are
+LEAST_STRATUM = 100  # conversations: a pack of 20 needs several packs to be worth a stratum
+LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
+_TRIES = 4  # of tightening limits until what was rounded keeps them
+_TIGHTER = 0.985
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One group of classifiers asked by one strategy on one endpoint."""
+
+    recipe: Recipe
+    strategy: Strategy
+    endpoint: Endpoint
+    group: tuple[Classifier, ...]
+    partition: int  # classifiers a request: it tells how the others are grouped
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A leg to be, priced on those it serves."""
+
+    way: Way
+    slices: tuple[Slice, ...]
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """A mix that keeps every limit."""
+
+    strata: Strata
+    served: tuple[Served, ...]
+    cells: tuple[Cell, ...]
+    solution: Mix
+    estimate: Estimate
+    n_reused: int
+    reused_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One share of one stratum, by leg."""
+
+    leg: int
+    slice: Slice
+    n: int
+    usd: float
+
+
+def edges(lengths: Lengths) -> tuple[int, ...]:
+    """Where a job's conversations are told apart by length: at fixed shares, as far as strata are large enough."""
+    if len(lengths) < 2 * LEAST_STRATUM:
+        return ()
+    ordered = np.sort(lengths)
+    found: list[int] = []
+    for share in SHARES:
+        at = int(ordered[int(share * len(ordered))])
+        below = int(np.searchsorted(ordered, at))
+        before = int(np.searchsorted(ordered, found[-1])) if found else 0
+        if below - before >= LEAST_STRATUM and len(ordered) - below >= LEAST_STRATUM:
+            found.append(at)
+    return tuple(found)
+
+
+def mix(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint]) -> Mixed | None:
+    """Find the cheapest mix of ways that keeps every limit; None where there is none. `drafts` may all be chosen."""
+    bench = _Bench.of(job, drafts)
+    problem = bench.problem(limits)
+    if problem is None:
+        return None
+    problem = trim(problem)
+    for number in range(_TRIES):
+        tight = [_tightened(one, _TIGHTER**number) for one in problem.limits]
+        solution = _without_crumbs(problem.with_limits(tight))
+        if solution is None:
+            return None
+        mixed = bench.rounded(solution[0], solution[1])
+        if all(limit.keeps(mixed.estimate) for limit in limits):
+            return mixed
+    return None
+
+
+def nearest_mixes(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint]) -> dict[str, float]:
+    """Of each limit of the objective, the least value at which some mix keeps the others; none where there is none."""
+    problem = _Bench.of(job, drafts).problem(limits)
+    if problem is None:
+        return {}
+    found: dict[str, float] = {}
+    for one in limits:
+        names = [row.name for row in problem.limits if row.name.startswith(one.name)]
+        factor = stretch(problem, names)
+        if factor is not None:
+            found[one.name] = factor * float(one.limit)
+    return found
+
+
+def _tightened(limit: Limit, factor: float) -> Limit:
+    return limit if factor == 1 else replace(limit, at_most=limit.at_most * factor)
+
+
+def _without_crumbs(problem: Problem) -> tuple[Problem, Mix] | None:
+    """Solve, leave out ways that serve next to nobody, and solve again, if that can be done without them."""
+    found = solve(problem)
+    if found is None:
+        return None
+    arms = problem.columns.arm
+    used = np.bincount(arms, weights=found.x, minlength=int(arms.max()) + 1)
+    kept = used[arms] >= LEAST_LEG * problem.sizes.sum()
+    if kept.all() or not kept.any():
+        return problem, found
+    smaller = replace(
+        problem,
+        columns=problem.columns.take(kept),
+        limits=tuple(replace(one, weight=one.weight[kept]) for one in problem.limits),
+    )
+    without = solve(smaller)
+    return (problem, found) if without is None else (smaller, without)
+
+
+# ── columns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A job cut into strata, and every way priced in each of them."""
+
+    job: Job
+    strata: Strata
+    stratum: npt.NDArray[np.int64]
+    uniform: Floats
+    ways: tuple[Way, ...]
+    counter: RequestCounter
+
+    @classmethod
+    def of(cls, job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> _Bench:
+        strata = Strata(edges=edges(job.lengths))
+        rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
+        stratum = stratum_of(strata, job.lengths)
+        ways = tuple(_ways(job, drafts))
+        return cls(job, strata, stratum, uniforms(job.seed, rows), ways, RequestCounter(seed=job.seed))
+
+    def problem(self, limits: Sequence[Constraint]) -> Problem | None:
+        """The program; None if no way can be used in some stratum."""
+        sizes = np.bincount(self.stratum, minlength=self.strata.n).astype(float)
+        deadline_s = next((float(one.limit) for one in limits if one.name == "deadline"), None)
+        rows: list[_Row] = []
+        for number in np.flatnonzero(sizes).tolist():
+            part = part_of(self.job, self.stratum == number)
+            priced = ((k, self._priced(part, way)) for k, way in enumerate(self.ways))
+            rows += [_Row(number, k, self.ways[k], draft, sizes[number]) for k, draft in priced if not draft.problem]
+        rows = [row for row in rows if deadline_s is None or row.windows_s <= deadline_s]
+        if len({row.stratum for row in rows}) < np.count_nonzero(sizes):
+            return None
+        columns = Columns(
+            stratum=np.array([row.stratum for row in rows]),
+            partition=np.array([row.way.partition for row in rows]),
+            block=np.array([row.way.block for row in rows]),
+            arm=np.array([row.arm for row in rows]),
+            usd=np.array([float(row.draft.estimate.usd) / row.n for row in rows]),
+            loss=np.array([self._loss(row) for row in rows]),
+        )
+        return Problem(sizes=sizes, columns=columns, limits=tuple(self._limits(limits, rows, columns)))
+
+    def _priced(self, part: Job, way: Way) -> Draft:
+        return estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
+
+    def _loss(self, row: _Row) -> list[float]:
+        change = row.draft.estimate.quality.label_change
+        return [change if c in row.way.group else 0.0 for c in self.job.classifiers]
+
+    def _limits(self, limits: Sequence[Constraint], rows: Sequence[_Row], columns: Columns) -> Iterator[Limit]:
+        n = float(len(self.job.lengths))
+        for one in limits:
+            most = float(one.limit)
+            if one.name == "budget":
+                high = np.array([float(row.draft.estimate.usd_high) / row.n for row in rows])
+                yield Limit(name="budget", at_most=most, weight=high, unit="USD")
+            elif one.name == "agreement":
+                names = [f"agreement on {c.name}" for c in self.job.classifiers]
+                yield from loss_limits(columns, np.full(len(names), most * n), names)
+            else:
+                yield from _times(rows, most)
+
+    def rounded(self, problem: Problem, solution: Mix) -> Mixed:
+        """Give every way its slices, and price the legs on those they serve."""
+        found = intervals(problem, solution.x)
+        by_way: dict[int, list[tuple[Slice, int]]] = {}
+        lows, highs = _snapped(found.low, found.high)
+        for column, low, high in zip(found.column.tolist(), lows.tolist(), highs.tolist(), strict=True):
+            if low == high:
+                continue
+            arm = int(problem.columns.arm[column])
+            piece = Slice(stratum=int(problem.columns.stratum[column]), low=low, high=high)
+            by_way.setdefault(arm, []).append((piece, column))
+        served, cells = [], []
+        for leg, (arm, pieces) in enumerate(sorted(by_way.items())):
+            slices = _joined(piece for piece, _ in pieces)
+            served.append(Served(way=self.ways[arm], slices=slices, draft=self._leg(self.ways[arm], slices)))
+            unit = {piece.stratum: float(problem.columns.usd[column]) for piece, column in pieces}
+            for one in slices:
+                n = int(self._served(one).sum())
+                cells.append(Cell(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
+        drafts = tuple(one.draft for one in served)
+        total = _total(drafts, [one.way for one in served], self.job)
+        return Mixed(
+            strata=self.strata,
+            served=tuple(served),
+            cells=tuple(cells),
+            solution=solution,
+            estimate=total,
+            n_reused=sum(self._reused(one)[0] for one in served),
+            reused_usd=sum((self._reused(one)[1] for one in served), Decimal(0)),
+        )
+
+    def _served(self, one: Slice) -> Mask:
+        mask: Mask = (self.stratum == one.stratum) & (self.uniform >= one.low) & (self.uniform < one.high)
+        return mask
+
+    def _reused(self, one: Served) -> tuple[int, Decimal]:
+        """Items of a leg that earlier runs answered, and what asking them again would cost."""
+        mask = functools.reduce(np.logical_or, (self._served(part) for part in one.slices))
+        part = replace(part_of(self.job, mask), classifiers=one.way.group)
+        n = n_answered(part, one.way.strategy, one.way.endpoint)
+        if not n:
+            return 0, Decimal(0)
+        anew = self._priced(replace(part, answered=None), one.way)
+        return n, anew.estimate.usd - one.draft.estimate.usd
+
+    def _leg(self, way: Way, slices: Sequence[Slice]) -> Draft:
+        mask = functools.reduce(np.logical_or, (self._served(one) for one in slices))
+        return self._priced(part_of(self.job, mask), way)
+
+
+def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:
+    endpoints = {one.name: one for one in job.endpoints}
+    for recipe, draft in drafts:
+        strategy, endpoint = draft.estimate.strategy, endpoints[draft.estimate.endpoint]
+        size = strategy.classifiers_per_request or len(job.classifiers)
+        for block, group in enumerate(groups(job.classifiers, size)):
+            yield Way(recipe=recipe, strategy=strategy, endpoint=endpoint, group=group, partition=size, block=block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    stratum: int
+    arm: int
+    way: Way
+    draft: Draft
+    n: float
+
+    @property
+    def windows_s(self) -> float:
+        """The completion windows that it needs one after the other, however little is asked."""
+        return float(sum(WINDOW_S[load.tier] for load in (*self.draft.main, *self.draft.follow_ups) if _waits(load)))
+
+    def at_once_s(self, loads: Sequence[Load]) -> float:
+        """Time of what is asked at once, a conversation."""
+        share = 1 + len(self.draft.estimate.pool)  # endpoints that take part
+        return sum(part_s(self.way.endpoint, load) for load in loads if load.tier not in WINDOW_S) / self.n / share
+
+    @property
+    def queued(self) -> float:
+        """Tokens that wait in the provider's queue, a conversation."""
+        return sum(load.prompt_tokens for load in self.draft.main if _waits(load)) / self.n
+
+
+def _waits(load: Load) -> bool:
+    return load.tier in WINDOW_S and load.n_requests > 0
+
+
+def _times(rows: Sequence[_Row], deadline_s: float) -> Iterator[Limit]:
+    """What a deadline leaves: for realtime, for what is asked again after the windows, and for each queue.
+
+    Realtime runs while batches wait, one endpoint after the other; what batches leave unanswered is asked after them.
+    """
+    windows = np.array([row.windows_s for row in rows])
+    main = np.array([row.at_once_s(row.draft.main) for row in rows])
+    again = np.array([row.at_once_s(row.draft.follow_ups) for row in rows])
+    waiting = windows > 0
+    yield Limit(name="deadline", at_most=deadline_s, weight=np.where(waiting, 0.0, main + again), unit="s")
+    if not waiting.any():
+        return
+    endpoints = {row.way.endpoint.name: row.way.endpoint for row in rows}
+    longest = float(windows.max())
+    turns = max(1, int(deadline_s // longest))
+    left = max(0.0, deadline_s - longest + OVERLAP_S)
+    yield Limit(name="deadline after batches", at_most=left, weight=np.where(waiting, main + again, 0.0), unit="s")
+    for name, endpoint in endpoints.items():
+        if endpoint.enqueued_tokens:
+            # With several queues one after the other, a part of it all is in one: the limit is the provider's figure.
+            here = np.array([row.queued / turns if row.way.endpoint.name == name else 0.0 for row in rows])
+            most = float(endpoint.enqueued_tokens)
+            yield Limit(name=f"enqueued tokens of {name}", at_most=most, weight=here, unit="tokens")
+
+
+# ── legs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _snapped(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Edges on a grid of a millionth; edges that are one but for rounding become one, so that neighbours meet."""
+    values = np.concatenate([low, high])
+    order = np.argsort(values)
+    first = np.concatenate([[True], np.diff(values[order]) > 1e-9])
+    snapped = np.empty(len(values))
+    snapped[order] = np.round(values[order][first], 6)[np.cumsum(first) - 1]
+    return snapped[: len(low)], snapped[len(low) :]
+
+
+def _joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    """Slices of a way, in order, neighbours made one."""
+    joined: list[Slice] = []
+    for one in sorted(slices, key=lambda s: (s.stratum, s.low)):
+        if joined and joined[-1].stratum == one.stratum and joined[-1].high == one.low:
+            joined[-1] = replace(joined[-1], high=one.high)
+        else:
+            joined.append(one)
+    return tuple(joined)
+
+
+def _total(drafts: Sequence[Draft], ways: Sequence[Way], job: Job) -> Estimate:
+    """The estimate of all legs together, under the strategy of the dearest one's share."""
+    largest = max(drafts, key=lambda d: (d.estimate.usd, -drafts.index(d))).estimate
+    items = [len(way.group) * draft.n_conversations for way, draft in zip(ways, drafts, strict=True)]
+    weights = np.array(items, dtype=float) / max(1, sum(items))
+    quality = largest.quality
+    change = float(weights @ np.array([d.estimate.quality.label_change for d in drafts]))
+    bases = dict.fromkeys(d.estimate.quality.basis for d in drafts)
+    return replace(
+        largest,
+        lines=tuple(line for d in drafts for line in d.estimate.lines),
+        usd=sum((d.estimate.usd for d in drafts), Decimal(0)),
+        usd_low=sum((d.estimate.usd_low for d in drafts), Decimal(0)),
+        usd_high=sum((d.estimate.usd_high for d in drafts), Decimal(0)),
+        uncertainties=_summed(drafts),
+        time_s=_time_s(job, drafts, ways),
+        quality=replace(
+            quality,
+            label_change=change,
+            assumed=any(d.estimate.quality.assumed for d in drafts),
+            basis="; ".join(bases),
+        ),
+    )
+
+
+def _time_s(job: Job, drafts: Sequence[Draft], ways: Sequence[Way]) -> float:
+    loads = (
+        LegLoad(
+            endpoint=way.endpoint,
+            main=draft.main,
+            follow_ups=draft.follow_ups,
+            beside=tuple(one for one in job.endpoints if one.name in draft.estimate.pool),
+        )
+        for way, draft in zip(ways, drafts, strict=True)
+    )
+    return mixed_s(list(loads))
+
+
+def _summed(drafts: Sequence[Draft]) -> tuple[Uncertainty, ...]:
+    """The legs' uncertainties by cause: within one, errors add up."""
+    usd = sum((d.estimate.usd for d in drafts), Decimal(0))
+    found: dict[str, Uncertainty] = {}
+    for draft in drafts:
+        for one in draft.estimate.uncertainties:
+            before = found.get(one.what) or replace(one, usd_low=usd, usd_high=usd)
+            low, high = one.usd_low - draft.estimate.usd, one.usd_high - draft.estimate.usd
+            found[one.what] = replace(before, usd_low=before.usd_low + low, usd_high=before.usd_high + high)
+    return tuple(sorted(found.values(), key=lambda one: one.usd_low - one.usd_high))

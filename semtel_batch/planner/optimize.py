@@ -1,7 +1,7 @@
 """Choose the cheapest way that keeps the deadline, the budget and the agreement, and say why the others lost.
 
-So far one strategy on one endpoint serves the whole job. The mix over strata, endpoints and windows will choose among
-the same drafts: `drafts` prices the points, `_judge` says what each one breaks, `choose` picks.
+One strategy on one endpoint serves the whole job wherever nothing stands in the way of the cheapest: `price_all` prices
+the points, `_judge` says what each one breaks. Where a limit does, a mix of the same points may be cheaper (`mixing`).
 """
 
 from __future__ import annotations
@@ -13,35 +13,27 @@ from decimal import Decimal
 
 from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
-from semtel_batch.errors import BadConfig, Infeasible, PriceUnknown
-from semtel_batch.families import family_of
+from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.planner import mixed_plan
+from semtel_batch.planner.baseline import naive, reused_usd
 from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
-from semtel_batch.planner.estimate import Draft, estimate, n_answered, shortened_by
+from semtel_batch.planner.estimate import Draft, n_answered
 from semtel_batch.planner.evidence import keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
+from semtel_batch.planner.points import price_all
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.tradeoffs import frontier, steps
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
-from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier, TierPrice
+from semtel_batch.records import Doubt, Endpoint, Stage, Tier, TierPrice
 from semtel_batch.strategies import Recipe
 
-_MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
 LEAST_SAVING = 0.02  # of the best single way's bill; for less, several legs aren't worth following
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
 _UNASKED = "was measured to change labels: say with --min-agreement how many, name the recipe, or say --assume"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drafts:
-    """Every point that can be priced, and a line on what had to be left out."""
-
-    made: tuple[Draft, ...]
-    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,104 +63,6 @@ def choose(job: Job) -> Plan:
     alternatives = tuple(_alternative(one, best.estimate) for one in judged)
     plan = _plan(job, best, alternatives, drafts.left_out, counter)
     return seal(_weighed(job, plan, judged, limits))
-
-
-# ── the points ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def price_all(job: Job, counter: RequestCounter) -> Drafts:
-    """Price every strategy of every recipe on every endpoint that offers its tier."""
-    made: list[Draft] = []
-    left_out: dict[str, None] = {}
-    shared: set[tuple[str, Strategy]] = set()  # what a pool that was priced before does as well
-    for endpoint in job.endpoints:
-        for recipe, strategy in _points(job, endpoint):
-            if strategy.compress_rate is not None and not (job.named or job.assume or job.measured):
-                continue  # it may not be chosen, and to tell what it does some texts would have to be compressed
-            obstacle = _obstacle(job, strategy, endpoint)
-            if obstacle:
-                left_out[obstacle] = None
-            elif (endpoint.name, strategy) not in shared:
-                made.append(estimate(job, recipe, strategy, endpoint, counter))
-                if strategy.tier is Tier.REALTIME:
-                    shared |= {(name, strategy) for name in made[-1].estimate.pool}
-    if not made:
-        raise _nothing_to_choose(job, tuple(left_out))
-    return Drafts(made=tuple(made), left_out=tuple(left_out))
-
-
-def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
-    """The distinct strategies that an endpoint can be asked for."""
-    points: dict[Strategy, tuple[Recipe, Strategy]] = {}
-    for recipe in job.recipes:
-        for strategy in recipe.strategies():
-            serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
-            # Only who named it is told that a recipe can't be had.
-            if serves and (job.named or _tells_enough(strategy, endpoint)):
-                plain = _plain(job, strategy)
-                same = replace(plain, recipe="")
-                # Of two recipes that come to the same requests, the one that says so keeps its name.
-                if same not in points or plain == strategy:
-                    points[same] = (recipe, plain)
-    return list(points.values())
-
-
-def _plain(job: Job, strategy: Strategy) -> Strategy:
-    """With one classifier there is nothing to combine: the same requests, under the name that says so."""
-    m = strategy.classifiers_per_request
-    return replace(strategy, classifiers_per_request=1) if m != 1 and len(job.classifiers) == 1 else strategy
-
-
-def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
-    """Why a point can't be priced; empty if it can."""
-    if strategy.doubt is Doubt.GRADER and job.grader is None:
-        return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
-    if strategy.compress_rate is not None:
-        shortened = shortened_by(job, strategy)
-        problem = "nothing is compressed here" if shortened is None else shortened.problem
-        if problem:
-            return f"Recipe {strategy.recipe} was left out where it compresses with {strategy.compressor}: {problem}"
-    if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy)):
-        return f"Recipe {strategy.recipe} was left out: {why}."
-    unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
-    if unknown is not None:
-        return unknown
-    if job.prices.get(endpoint.name, strategy.tier) is None:
-        return f"No {strategy.tier!s} price was looked up for endpoint {endpoint.name!r}."
-    if not _tells_enough(strategy, endpoint):
-        return f"Recipe {strategy.recipe} was left out: {endpoint.priced_as} is not known to give logprobs."
-    return ""
-
-
-def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
-    """Whether a model gives the probabilities that a strategy doubts by."""
-    gives = family_of(endpoint.priced_as).max_top_logprobs is not None and not strategy.tier.is_window
-    return strategy.doubt is not Doubt.CONFIDENCE or gives
-
-
-def _undecidable(job: Job, strategy: Strategy) -> str:
-    """Why typed decisions can't ask this; empty if they can. The limits are those of the API."""
-    if strategy.conversations_per_request > 1 or strategy.doubt is not Doubt.NONE:
-        return "a decision is about one conversation, and is not doubted"
-    wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
-    if wide:
-        return f"a decision takes {_CHOICES[0]} to {_CHOICES[1]} labels, unlike {', '.join(wide)}"
-    if (strategy.classifiers_per_request or len(job.classifiers)) > _MOST_QUESTIONS:
-        return f"a decision takes at most {_MOST_QUESTIONS} classifiers at once"
-    return ""
-
-
-def _nothing_to_choose(job: Job, left_out: Sequence[str]) -> Infeasible | PriceUnknown:
-    if left_out and set(left_out) <= set(job.prices.unknown.values()):
-        return PriceUnknown(" ".join(left_out))
-    if left_out:
-        return Infeasible(" ".join(left_out))
-    recipes = ", ".join(recipe.name for recipe in job.recipes)
-    offers = "; ".join(f"{e.name} (model {e.model}) offers {', '.join(e.tiers)}" for e in job.endpoints)
-    return Infeasible(
-        f"No endpoint offers the tier and model of {recipes}: {offers}; add the tier to the endpoint in semtel.toml, "
-        "or name another recipe."
-    )
 
 
 # ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -303,14 +197,14 @@ def _plan(
         seed=job.seed,
         chosen=chosen,
         alternatives=alternatives,
-        naive_usd=_naive(job, endpoint, counter).usd,
+        naive_usd=naive(job, endpoint, counter).usd,
         certified=keeps_labels(job, chosen.strategy, endpoint),
         warnings=(*caveats(job, chosen, endpoint), *about_compressing(job, alternatives), *left_out),
         study=job.study,
         fresh=job.fresh,
         cpu_usd_per_hour=job.cpu_usd_per_hour if chosen.strategy.compress_rate is not None else Decimal(0),
         n_reused_items=n_answered(job, chosen.strategy, endpoint),
-        reused_usd=_reused_usd(job, chosen, endpoint, counter),
+        reused_usd=reused_usd(job, chosen, endpoint, counter),
         prompt_sizes=_prompt_sizes(job, chosen, endpoint),
     )
 
@@ -337,9 +231,10 @@ def _mixed_plan(
         seed=job.seed,
         chosen=mixed.estimate,
         alternatives=alternatives,
-        naive_usd=_naive(job, largest.way.endpoint, counter).usd,
+        naive_usd=naive(job, largest.way.endpoint, counter).usd,
         certified=all(keeps_labels(job, draft.estimate.strategy, endpoint) for _, draft, endpoint in parts),
         warnings=tuple(dict.fromkeys((*warnings, *left_out))),
+        study=job.study,
         fresh=job.fresh,
         n_reused_items=mixed.n_reused,
         reused_usd=mixed.reused_usd,
@@ -362,14 +257,6 @@ def _weighed(job: Job, plan: Plan, judged: Sequence[_Judged], limits: Sequence[C
     # Of a mix the program's own duals say what a limit costs; what evidence would save, they don't.
     evidence = steps((), allowed, barred, plan.chosen)
     return replace(plan, frontier=named, shadow_prices=(*plan.shadow_prices, *evidence))
-
-
-def _reused_usd(job: Job, chosen: Estimate, endpoint: Endpoint, counter: RequestCounter) -> Decimal:
-    """What asking again would cost that earlier runs have answered."""
-    if not n_answered(job, chosen.strategy, endpoint):
-        return Decimal(0)
-    anew = estimate(replace(job, answered=None), job.recipes[0], chosen.strategy, endpoint, counter)
-    return anew.estimate.usd - chosen.usd
 
 
 def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
@@ -401,22 +288,6 @@ def _prompt_sizes(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[tuple
         word(group, Stage.CLASSIFY, endpoint, None, delivery=Delivery(tier=chosen.strategy.tier)) for group in grouped
     ]
     return tuple((prompt.key, prompt.size) for prompt in prompts)
-
-
-def _naive(job: Job, chosen: Endpoint, counter: RequestCounter) -> Estimate:
-    """The way that savings are counted against: naive on the reference, in realtime or the cheapest tier it has."""
-    for endpoint in (job.reference, chosen):
-        known = [tier for tier in endpoint.tiers if job.prices.get(endpoint.name, tier) is not None]
-        if known:
-            break
-    tier = Tier.REALTIME if Tier.REALTIME in known else min(known, key=lambda t: _unit_usd(job, endpoint, t))
-    naive = Strategy(recipe="naive", tier=tier)
-    return estimate(replace(job, answered=None), job.recipes[0], naive, endpoint, counter).estimate
-
-
-def _unit_usd(job: Job, endpoint: Endpoint, tier: Tier) -> tuple[object, ...]:
-    price = job.prices.prices[endpoint.name, tier]
-    return (price.input_usd, price.output_usd)
 
 
 def _endpoint(job: Job, draft: Draft) -> Endpoint:

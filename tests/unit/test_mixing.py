@@ -84,14 +84,10 @@ def test_a_mix_may_keep_what_no_single_way_does() -> None:
     alone = choose(job(LENGTHS, ["batch"]))
     endpoint = replace(OPENAI, enqueued_tokens=int(0.4 * alone.chosen.usage.prompt_tokens))
     budget = Decimal("0.9") * realtime.usd_high
-    plan = choose(
-        job(LENGTHS, ["naive", "batch"], endpoints=(endpoint,), objective=replace(wish, budget_usd=budget))
-    )
+    plan = choose(job(LENGTHS, ["naive", "batch"], endpoints=(endpoint,), objective=replace(wish, budget_usd=budget)))
     assert plan.mix and plan.chosen.usd_high <= budget
     with pytest.raises(Infeasible, match="Several ways mixed would come nearer: budget"):
-        choose(
-            job(LENGTHS, ["naive", "batch"], endpoints=(endpoint,), objective=replace(wish, budget_usd=budget / 3))
-        )
+        choose(job(LENGTHS, ["naive", "batch"], endpoints=(endpoint,), objective=replace(wish, budget_usd=budget / 3)))
 
 
 def test_without_evidence_a_mix_holds_only_what_keeps_labels() -> None:

@@ -1,0 +1,119 @@
+"""Every way a job could be asked: the points of its recipes on its endpoints, priced, and why some can't be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from semtel_batch.errors import Infeasible, PriceUnknown
+from semtel_batch.families import family_of
+from semtel_batch.planner.estimate import Draft, estimate, shortened_by
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.room import RequestCounter
+from semtel_batch.records import Doubt, Endpoint, Strategy, Tier
+from semtel_batch.strategies import Recipe
+
+_MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafts:
+    """Every point that can be priced, and a line on what had to be left out."""
+
+    made: tuple[Draft, ...]
+    left_out: tuple[str, ...]
+
+
+def price_all(job: Job, counter: RequestCounter) -> Drafts:
+    """Price every strategy of every recipe on every endpoint that offers its tier."""
+    made: list[Draft] = []
+    left_out: dict[str, None] = {}
+    shared: set[tuple[str, Strategy]] = set()  # what a pool that was priced before does as well
+    for endpoint in job.endpoints:
+        for recipe, strategy in _points(job, endpoint):
+            if strategy.compress_rate is not None and not (job.named or job.assume or job.measured):
+                continue  # it may not be chosen, and to tell what it does some texts would have to be compressed
+            obstacle = _obstacle(job, strategy, endpoint)
+            if obstacle:
+                left_out[obstacle] = None
+            elif (endpoint.name, strategy) not in shared:
+                made.append(estimate(job, recipe, strategy, endpoint, counter))
+                if strategy.tier is Tier.REALTIME:
+                    shared |= {(name, strategy) for name in made[-1].estimate.pool}
+    if not made:
+        raise _nothing_to_choose(job, tuple(left_out))
+    return Drafts(made=tuple(made), left_out=tuple(left_out))
+
+
+def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
+    """The distinct strategies that an endpoint can be asked for."""
+    points: dict[Strategy, tuple[Recipe, Strategy]] = {}
+    for recipe in job.recipes:
+        for strategy in recipe.strategies():
+            serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
+            # Only who named it is told that a recipe can't be had.
+            if serves and (job.named or _tells_enough(strategy, endpoint)):
+                plain = _plain(job, strategy)
+                same = replace(plain, recipe="")
+                # Of two recipes that come to the same requests, the one that says so keeps its name.
+                if same not in points or plain == strategy:
+                    points[same] = (recipe, plain)
+    return list(points.values())
+
+
+def _plain(job: Job, strategy: Strategy) -> Strategy:
+    """With one classifier there is nothing to combine: the same requests, under the name that says so."""
+    m = strategy.classifiers_per_request
+    return replace(strategy, classifiers_per_request=1) if m != 1 and len(job.classifiers) == 1 else strategy
+
+
+def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
+    """Why a point can't be priced; empty if it can."""
+    if strategy.doubt is Doubt.GRADER and job.grader is None:
+        return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
+    if strategy.compress_rate is not None:
+        shortened = shortened_by(job, strategy)
+        problem = "nothing is compressed here" if shortened is None else shortened.problem
+        if problem:
+            return f"Recipe {strategy.recipe} was left out where it compresses with {strategy.compressor}: {problem}"
+    if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy)):
+        return f"Recipe {strategy.recipe} was left out: {why}."
+    unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
+    if unknown is not None:
+        return unknown
+    if job.prices.get(endpoint.name, strategy.tier) is None:
+        return f"No {strategy.tier!s} price was looked up for endpoint {endpoint.name!r}."
+    if not _tells_enough(strategy, endpoint):
+        return f"Recipe {strategy.recipe} was left out: {endpoint.priced_as} is not known to give logprobs."
+    return ""
+
+
+def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
+    """Whether a model gives the probabilities that a strategy doubts by."""
+    gives = family_of(endpoint.priced_as).max_top_logprobs is not None and not strategy.tier.is_window
+    return strategy.doubt is not Doubt.CONFIDENCE or gives
+
+
+def _undecidable(job: Job, strategy: Strategy) -> str:
+    """Why typed decisions can't ask this; empty if they can. The limits are those of the API."""
+    if strategy.conversations_per_request > 1 or strategy.doubt is not Doubt.NONE:
+        return "a decision is about one conversation, and is not doubted"
+    wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
+    if wide:
+        return f"a decision takes {_CHOICES[0]} to {_CHOICES[1]} labels, unlike {', '.join(wide)}"
+    if (strategy.classifiers_per_request or len(job.classifiers)) > _MOST_QUESTIONS:
+        return f"a decision takes at most {_MOST_QUESTIONS} classifiers at once"
+    return ""
+
+
+def _nothing_to_choose(job: Job, left_out: Sequence[str]) -> Infeasible | PriceUnknown:
+    if left_out and set(left_out) <= set(job.prices.unknown.values()):
+        return PriceUnknown(" ".join(left_out))
+    if left_out:
+        return Infeasible(" ".join(left_out))
+    recipes = ", ".join(recipe.name for recipe in job.recipes)
+    offers = "; ".join(f"{e.name} (model {e.model}) offers {', '.join(e.tiers)}" for e in job.endpoints)
+    return Infeasible(
+        f"No endpoint offers the tier and model of {recipes}: {offers}; add the tier to the endpoint in semtel.toml, "
+        "or name another recipe."
+    )

@@ -21,8 +21,9 @@ from semtel_batch.planner.job import Job, groups, part_of
 from semtel_batch.planner.mix import Columns, Floats, Limit, Mix, Problem, loss_limits, solve, stretch, trim
 from semtel_batch.planner.path import intervals
 from semtel_batch.planner.room import Lengths, RequestCounter
-from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, LegLoad, Load, mixed_s, part_s
-from semtel_batch.plans import Estimate, Slice, Strata, Uncertainty
+from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, LegLoad, Load, part_s
+from semtel_batch.planner.totals import total
+from semtel_batch.plans import Estimate, Slice, Strata
 from semtel_batch.records import Classifier, Endpoint, Strategy
 from semtel_batch.strata import stratum_of, uniforms
 from semtel_batch.strategies import Recipe
@@ -234,13 +235,13 @@ class _Bench:
                 n = int(self._served(one).sum())
                 cells.append(Cell(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
         drafts = tuple(one.draft for one in served)
-        total = _total(drafts, [one.way for one in served], self.job)
+        whole = total(drafts, _loads(self.job, served), _worst_change(self.job, served))
         return Mixed(
             strata=self.strata,
             served=tuple(served),
             cells=tuple(cells),
             solution=solution,
-            estimate=total,
+            estimate=whole,
             n_reused=sum(self._reused(one)[0] for one in served),
             reused_usd=sum((self._reused(one)[1] for one in served), Decimal(0)),
         )
@@ -350,51 +351,23 @@ def _joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
     return tuple(joined)
 
 
-def _total(drafts: Sequence[Draft], ways: Sequence[Way], job: Job) -> Estimate:
-    """The estimate of all legs together, under the strategy of the dearest one's share."""
-    largest = max(drafts, key=lambda d: (d.estimate.usd, -drafts.index(d))).estimate
-    items = [len(way.group) * draft.n_conversations for way, draft in zip(ways, drafts, strict=True)]
-    weights = np.array(items, dtype=float) / max(1, sum(items))
-    quality = largest.quality
-    change = float(weights @ np.array([d.estimate.quality.label_change for d in drafts]))
-    bases = dict.fromkeys(d.estimate.quality.basis for d in drafts)
-    return replace(
-        largest,
-        lines=tuple(line for d in drafts for line in d.estimate.lines),
-        usd=sum((d.estimate.usd for d in drafts), Decimal(0)),
-        usd_low=sum((d.estimate.usd_low for d in drafts), Decimal(0)),
-        usd_high=sum((d.estimate.usd_high for d in drafts), Decimal(0)),
-        uncertainties=_summed(drafts),
-        time_s=_time_s(job, drafts, ways),
-        quality=replace(
-            quality,
-            label_change=change,
-            assumed=any(d.estimate.quality.assumed for d in drafts),
-            basis="; ".join(bases),
-        ),
-    )
-
-
-def _time_s(job: Job, drafts: Sequence[Draft], ways: Sequence[Way]) -> float:
-    loads = (
+def _loads(job: Job, served: Sequence[Served]) -> list[LegLoad]:
+    return [
         LegLoad(
-            endpoint=way.endpoint,
-            main=draft.main,
-            follow_ups=draft.follow_ups,
-            beside=tuple(one for one in job.endpoints if one.name in draft.estimate.pool),
+            endpoint=one.way.endpoint,
+            main=one.draft.main,
+            follow_ups=one.draft.follow_ups,
+            beside=tuple(other for other in job.endpoints if other.name in one.draft.estimate.pool),
         )
-        for way, draft in zip(ways, drafts, strict=True)
-    )
-    return mixed_s(list(loads))
+        for one in served
+    ]
 
 
-def _summed(drafts: Sequence[Draft]) -> tuple[Uncertainty, ...]:
-    """The legs' uncertainties by cause: within one, errors add up."""
-    usd = sum((d.estimate.usd for d in drafts), Decimal(0))
-    found: dict[str, Uncertainty] = {}
-    for draft in drafts:
-        for one in draft.estimate.uncertainties:
-            before = found.get(one.what) or replace(one, usd_low=usd, usd_high=usd)
-            low, high = one.usd_low - draft.estimate.usd, one.usd_high - draft.estimate.usd
-            found[one.what] = replace(before, usd_low=before.usd_low + low, usd_high=before.usd_high + high)
-    return tuple(sorted(found.values(), key=lambda one: one.usd_low - one.usd_high))
+def _worst_change(job: Job, served: Sequence[Served]) -> float:
+    """The share of labels that change, of the classifier that a mix changes most: agreement is promised for each."""
+    n = float(len(job.lengths))
+    changed = dict.fromkeys((c.name for c in job.classifiers), 0.0)
+    for one in served:
+        for classifier in one.way.group:
+            changed[classifier.name] += one.draft.n_conversations * one.draft.estimate.quality.label_change / n
+    return max(changed.values())

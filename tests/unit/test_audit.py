@@ -478,6 +478,7 @@ EDITS: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]] = [
     (ANSWERS, put("prompt_tokens", lambda n: n + 1), "prompt_tokens of the store"),
     (ANSWERS, put("prompt_tokens", lambda n: n + 1), "cost_usd of the store"),
     (ANSWERS, put("n_tries", 9), "n_tries of the store"),
+    (ANSWERS, put("endpoint", "stranger"), "answers of endpoints that were not to be asked"),
     (LABELS, without_first, "items of answered requests without a line"),
     (LABELS, first_twice, "items read twice"),
     (LABELS, put("label", "Weather on Mars"), "labels that are not of the label set"),
@@ -488,6 +489,12 @@ EDITS: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]] = [
     (LABELS, put("classifier", "mood"), "a classifier that was not asked"),
     (LABELS, put("permanent", lambda is_so: not is_so), "labels that their answers do not say"),
 ]
+
+
+def test_parts_of_an_earlier_version_are_sound(finished: Project, tmp_path: Path) -> None:
+    project = copied(finished, tmp_path)
+    project.edit(ANSWERS, lambda frame: frame.drop("endpoint", "tier"))
+    assert project.audit().findings == ()
 
 
 @pytest.mark.parametrize(("pattern", "change", "what"), EDITS, ids=[f"{i}: {e[2]}" for i, e in enumerate(EDITS)])

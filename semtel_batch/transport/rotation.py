@@ -78,7 +78,9 @@ class Rotation:
             return await turn.entered
         except asyncio.CancelledError:
             if turn.entered.done() and not turn.entered.cancelled():  # was let in and cancelled in the same moment
-                self.leave(turn.entered.result()[0])
+                at, _ = turn.entered.result()
+                self.gates[at].budget.settle(self.gates[at].tokens(n_bytes, token_cap), None)
+                self.leave(at)
             raise
 
     def leave(self, at: int) -> None:
@@ -92,10 +94,30 @@ class Rotation:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if len(self.gates) == 1:
+            self._look_at_the_only_one()
+        else:
+            self._look_at_all()
+
+    def _look_at_the_only_one(self) -> None:
+        """By far the most frequent case, on the hot path."""
+        gate, now = self.gates[0], self._clock()
+        while self._waiting and gate.is_open and gate.n_taken < gate.limit.number:
+            turn = self._waiting[0]
+            if not turn.entered.done():  # else it was cancelled
+                tokens = gate.tokens(turn.n_bytes, turn.token_cap)
+                wait_s = gate.budget.wait_s(tokens, now)
+                if wait_s > 0:
+                    self._timer = asyncio.get_running_loop().call_later(wait_s, self.look)
+                    return
+                turn.entered.set_result((0, gate.take(tokens)))
+            self._waiting.popleft()
+
+    def _look_at_all(self) -> None:
         now, wait_s, place = self._clock(), math.inf, 0
         kept: dict[int, Ticket] = {}  # by endpoint, the requests that wait for it first
-        n_open = sum(gate.is_open for gate in self.gates)
-        while place < min(len(self._waiting), _LOOK_AHEAD) and len(kept) < n_open:
+        # Where all slots are taken nobody needs to choose: one that comes free is looked at.
+        while place < min(len(self._waiting), _LOOK_AHEAD) and len(kept) < len(self.gates) and self._has_slot():
             turn = self._waiting[place]
             if turn.entered.done():  # cancelled
                 del self._waiting[place]
@@ -119,10 +141,13 @@ class Rotation:
         if self._waiting and wait_s < math.inf:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self.look)
 
+    def _has_slot(self) -> bool:
+        return any(gate.is_open and gate.n_taken < gate.limit.number for gate in self.gates)
+
     def _ready(self, n_bytes: int, token_cap: int, avoid: int | None) -> int | None:
         """The endpoint that can take a request now, before anybody waits."""
         now = self._clock()
-        if len(self.gates) == 1:  # by far the most frequent case, on the hot path
+        if len(self.gates) == 1:
             gate = self.gates[0]
             return 0 if gate.is_open and gate.is_ready(gate.tokens(n_bytes, token_cap), now) else None
         standings = self._standings(n_bytes, token_cap, now, {})

@@ -145,19 +145,22 @@ def _shared_lines(plan: Plan, names: Sequence[str], tier: Tier, seen: _Seen) -> 
     total = sum(part.n_requests for part in seen.parts)
     for name in names:
         mine = answers.filter(pl.col("endpoint").fill_null(names[0]) == name)
-        did = _collect(
-            mine.select(
-                pl.col(_USAGE).cast(pl.Int64).sum(),
-                n=pl.len(),
-                n_answered=pl.col("outcome").is_in(_GIVEN).sum(),
-                n_tries=pl.col("n_tries").cast(pl.Int64).sum(),
-            )
-        ).row(0, named=True)
-        usage = Usage(**{kind: did[kind] for kind in _USAGE})
-        bill = Bill(n_requests=did["n"], usage=usage, usd=plan.price(name, tier).cost_usd(usage))
-        counts = (did["n_answered"], did["n_tries"] - did["n"])
-        line = _line((name, tier), bill, counts, _latency(mine), seen)
-        yield replace(line, share=did["n"] / total if total else None)
+        price, did = plan.price(name, tier), Bill()
+        n_answered = n_tries = 0
+        # Over its limit a whole request is billed dearer, so those are added up on their own.
+        is_long = pl.lit(False) if price.long_over is None else pl.col("prompt_tokens") > price.long_over
+        sums = mine.group_by(is_long=is_long).agg(
+            pl.col(_USAGE).cast(pl.Int64).sum(),
+            n=pl.len(),
+            n_answered=pl.col("outcome").is_in(_GIVEN).sum(),
+            n_tries=pl.col("n_tries").cast(pl.Int64).sum(),
+        )
+        for row in _collect(sums).iter_rows(named=True):
+            usage = Usage(**{kind: row[kind] for kind in _USAGE})
+            did += Bill(n_requests=row["n"], usage=usage, usd=price.cost_usd(usage, is_long=row["is_long"]))
+            n_answered, n_tries = n_answered + row["n_answered"], n_tries + row["n_tries"]
+        line = _line((name, tier), did, (n_answered, n_tries - did.n_requests), _latency(mine), seen)
+        yield replace(line, share=did.n_requests / total if total else None)
 
 
 def _line(

@@ -12,7 +12,7 @@ import pytest
 from reported_plan import START, Execution, plan
 
 from semtel_batch.plans import Plan
-from semtel_batch.records import Change, Event, Outcome, Pace, Stage, Tier
+from semtel_batch.records import Change, Event, Outcome, Pace, Stage, Tier, Usage
 from semtel_batch.store import Store
 from semtel_batch.throughput import EndpointLine, endpoint_lines
 
@@ -25,7 +25,7 @@ def pooled() -> Plan:
     price = made.price("openai", Tier.REALTIME)
     return plan(
         endpoints=(first, replace(first, name="azure")),
-        prices=(*made.prices, ("azure", replace(price, input_usd=price.input_usd * 2))),
+        prices=(*made.prices, ("azure", replace(price, input_usd=price.input_usd * 2, long_over=5_000))),
         legs=(replace(leg, pool=("azure",)),),
     )
 
@@ -90,6 +90,17 @@ def test_each_is_billed_at_its_own_price(store: Store) -> None:
     one = (1 * 1_000 + 4 * 10) / Decimal(1_000_000)
     assert found["openai", Tier.REALTIME].bill.usd == 3 * one
     assert found["azure", Tier.REALTIME].bill.usd == one + Decimal("0.001")
+
+
+def test_a_long_request_is_billed_as_long(store: Store) -> None:
+    made = pooled()
+    shard = store.shards(made.id)[-1].shard
+    long = {"endpoint": "azure", "prompt_tokens": 6_000}
+    Execution(store, made, _n=10).answer(shard.id, [long], "0.01", 61.0)
+    price = made.price("azure", Tier.REALTIME)
+    usages = [Usage(prompt_tokens=n, completion_tokens=10) for n in (1_000, 6_000)]
+    expected = price.cost_usd(usages[0]) + price.cost_usd(usages[1], is_long=True)
+    assert lines(store)["azure", Tier.REALTIME].bill.usd == expected
 
 
 def test_refusals_and_events_are_the_endpoints_own(store: Store) -> None:

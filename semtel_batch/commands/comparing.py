@@ -17,8 +17,9 @@ from semtel_batch.commands.trials import Course, grown, sampled, trial_of
 from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.plans import Plan
 from semtel_batch.pseudonyms import under_pseudonyms
+from semtel_batch.quality.distribution import Halo
 from semtel_batch.store import Store
-from semtel_batch.studies.compare import Comparison, Criteria, Sides, compare, ranked, said
+from semtel_batch.studies.compare import Comparison, Criteria, Sides, compare, hanging_together, ranked, said
 from semtel_batch.studies.gold import read_gold
 from semtel_batch.studies.labelling import labelled
 from semtel_batch.studies.repeats import asked_again
@@ -55,7 +56,7 @@ def compare_reported(options: Mapping[str, Any], sides: tuple[str, str], html: P
         return
     from semtel_batch.page import comparison_sheet, write_sheet  # a template engine and charts
 
-    about, found = _two_plans(session, sides, asked)
+    about, found, _ = _two_plans(session, sides, asked)
     size = write_sheet(comparison_sheet(found, about, said(found), SystemClock().now()), html)
     if session.console.options.json:
         session.console.show_json({"path": str(html), "bytes": size})
@@ -63,20 +64,20 @@ def compare_reported(options: Mapping[str, Any], sides: tuple[str, str], html: P
 
 
 def _compare_plans(session: Session, sides: Sequence[str], asked: Asked) -> None:
-    about, found = _two_plans(session, sides, asked)
-    session.console.show_comparison(about, found, verdict=said(found))
+    about, found, halos = _two_plans(session, sides, asked)
+    session.console.show_comparison(about, found, verdict=said(found), halos=halos)
 
 
 def _two_plans(
     session: Session, sides: Sequence[str], asked: Asked
-) -> tuple[list[tuple[str, str]], tuple[Comparison, ...]]:
+) -> tuple[list[tuple[str, str]], tuple[Comparison, ...], tuple[Halo, ...]]:
     """What two plans are, and what their comparison found."""
     with session.store() as store:
         a, b = (store.plan(side) for side in sides)
         if a.id == b.id:
             raise BadInput(f"Plan {a.id} can't be compared with itself; run it again with --fresh for its noise.")
-        found = compared(session, store, (a, b), asked)
-    return [("A", f"{a.id}: {_side(a)}"), ("B", f"{b.id}: {_side(b)}")], found
+        found, halos = compared(session, store, (a, b), asked)
+    return [("A", f"{a.id}: {_side(a)}"), ("B", f"{b.id}: {_side(b)}")], found, halos
 
 
 def _try(session: Session, sides: tuple[str, ...], wish: Mapping[str, Any], criteria: Criteria) -> None:
@@ -113,15 +114,19 @@ def _audits(seen: Sequence[Watched]) -> list[tuple[str, str]]:
     ]
 
 
-def compared(session: Session, store: Store, plans: tuple[Plan, Plan], asked: Asked) -> tuple[Comparison, ...]:
-    """Compare what both plans have labelled so far."""
+def compared(
+    session: Session, store: Store, plans: tuple[Plan, Plan], asked: Asked
+) -> tuple[tuple[Comparison, ...], tuple[Halo, ...]]:
+    """Compare what both plans have labelled so far, each classifier and each two of them."""
     a, b = (labelled(store, plan) for plan in plans)
     gold = read_gold(asked.gold) if asked.gold else None
     hash_ids = session.settings.hash_ids
     if gold is not None and hash_ids is not None:
         gold = under_pseudonyms(gold, a["conversation_id"], hash_ids)
     again = asked_again(store, plans[0], besides=[plans[1].id])
-    return compare(Sides(a=a, b=b, again=again, gold=gold), plans[1].classifiers, asked.criteria)
+    sides = Sides(a=a, b=b, again=again, gold=gold)
+    of = plans[1].classifiers
+    return compare(sides, of, asked.criteria), hanging_together(sides, of, asked.criteria)
 
 
 def _side(plan: Plan) -> str:

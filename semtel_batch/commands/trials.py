@@ -175,10 +175,9 @@ def trial_of(session: Session, sides: tuple[str, ...], wished: Mapping[str, Any]
     named = crossed(sides) if wished["grid"] else sides
     if wished["waves"] and len(named) != 2:
         raise BadInput("--wave lets one side grow against another: give two sides, A and B.")
-    source = wished["data"] or _source(session, named)
     trial = Trial(
         sides=named,
-        source=str(Path(source).resolve()) if Path(source).exists() else source,
+        source=wished["data"] or _source(session, named),
         classifiers=tuple(wished["classifiers"]) or session.settings.defaults.classifiers,
         recipes=tuple(wished["recipes"]),
         n_sample=wished["n_sample"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -14,6 +15,7 @@ from semtel_batch.console.layout import Page, facts, left, note, points, right, 
 if TYPE_CHECKING:  # only their names are needed
     from polars import DataFrame
 
+    from semtel_batch.quality.distribution import Halo
     from semtel_batch.studies.compare import Comparison
 
 _SHARES_SHOWN = 8
@@ -26,12 +28,24 @@ _LEGEND = (
 
 
 def view_comparison(
-    comparisons: Sequence[Comparison], page: Page, *, verdict: str, about: Sequence[tuple[str, str]]
+    comparisons: Sequence[Comparison],
+    page: Page,
+    *,
+    verdict: str,
+    about: Sequence[tuple[str, str]],
+    halos: Sequence[Halo] = (),
 ) -> list[RenderableType]:
     """The verdict, a line a classifier, and the shares that moved most."""
     heading = section("Compared", facts(about), _lines(comparisons, page), note(_LEGEND, "dim"))
     said = Text.assemble("Verdict: ", (safe(verdict), f"{_STYLES.get(verdict.partition(',')[0], '')} bold"))
-    return [heading, *(_shares(c) for c in comparisons if c.n), *_gold(comparisons), *_remarks(comparisons), said]
+    return [
+        heading,
+        *(_shares(c) for c in comparisons if c.n),
+        *_halos(halos),
+        *_gold(comparisons),
+        *_remarks(comparisons),
+        said,
+    ]
 
 
 def _lines(comparisons: Sequence[Comparison], page: Page) -> RenderableType:
@@ -86,6 +100,19 @@ def _shares(c: Comparison) -> RenderableType:
         pairs = (f"{r['a']} to {r['b']} ({count(r['n'])})" for r in c.changes.head(5).iter_rows(named=True))
         body.append(note("labels that changed most: " + "; ".join(pairs), "dim"))
     return section(c.classifier, *body)
+
+
+def _halos(halos: Sequence[Halo]) -> list[RenderableType]:
+    """How strongly two classifiers' labels hang together on either side."""
+    if not halos:
+        return []
+    columns = [left("classifiers", wrap=True), *map(right, ("compared", "V of A", "V of B", "p"))]
+    rows = [
+        [f"{h.first}, {h.second}", count(h.n), f"{h.apart_v:.2f}", f"{h.together_v:.2f}", f"{h.p_value:.2g}"]
+        for h in halos
+    ]
+    legend = "V: Cramér's, 0 none, 1 one label tells the other; p: that both sides hang together alike"
+    return [section("Hanging together", table(columns, rows), note(legend, "dim"))]
 
 
 def _gold(comparisons: Sequence[Comparison]) -> list[RenderableType]:
@@ -145,5 +172,12 @@ def _ends(row: dict[str, Any], name: str) -> str:
     return "" if low is None else f"{share(low)} – {share(high)}"
 
 
-def comparison_as_json(c: Comparison) -> dict[str, Any]:
-    return {**c.row, "shares": c.shares.to_dicts(), "changes": c.changes.to_dicts()}
+def comparisons_as_json(
+    about: Sequence[tuple[str, str]], found: Sequence[Comparison], verdict: str, halos: Sequence[Halo]
+) -> dict[str, Any]:
+    """What is known of the sides by name, those of several lines as a list, and all tables."""
+    facts: dict[str, Any] = {}
+    for name, text in about:
+        facts[name] = [*facts.get(name, ()), text] if name == "waves" else text
+    tables = [{**c.row, "shares": c.shares.to_dicts(), "changes": c.changes.to_dicts()} for c in found]
+    return {**facts, "verdict": verdict, "classifiers": tables, "halos": [asdict(h) for h in halos]}

@@ -24,7 +24,7 @@ from rich.text import Text
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
 from semtel_batch.console.calibration_view import calibration_as_json, view_calibration, view_certificates
-from semtel_batch.console.compare_view import comparison_as_json, view_comparison, view_ranking
+from semtel_batch.console.compare_view import comparisons_as_json, view_comparison, view_ranking
 from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # only their names are needed: loading them would make every 
 
     from semtel_batch.audit.project import Audit
     from semtel_batch.checkup import Finding
+    from semtel_batch.quality.distribution import Halo
     from semtel_batch.studies.calibrate import Findings
     from semtel_batch.studies.compare import Comparison
     from semtel_batch.studies.evaluate import Evaluation
@@ -138,14 +139,18 @@ class Console:
         else:
             self._show(view_evaluation(found, self._page))
 
-    def show_comparison(self, about: Sequence[tuple[str, str]], found: Sequence[Comparison], *, verdict: str) -> None:
+    def show_comparison(
+        self,
+        about: Sequence[tuple[str, str]],
+        found: Sequence[Comparison],
+        *,
+        verdict: str,
+        halos: Sequence[Halo] = (),
+    ) -> None:
         if self.options.json:
-            facts: dict[str, Any] = {}
-            for name, text in about:
-                facts[name] = [*facts[name], text] if name in facts else [text] if name == "waves" else text
-            self.show_json({**facts, "verdict": verdict, "classifiers": [comparison_as_json(c) for c in found]})
+            self.show_json(comparisons_as_json(about, found, verdict, halos))
         else:
-            self._show(view_comparison(found, self._page, verdict=verdict, about=about))
+            self._show(view_comparison(found, self._page, verdict=verdict, about=about, halos=halos))
 
     def show_ranking(self, ranking: DataFrame) -> None:
         if self.options.json:

@@ -6,6 +6,7 @@ A shift is a fact, not a fault: which of the two is right only gold can say. Pur
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,7 @@ import polars as pl
 from semtel_batch.errors import BadData
 from semtel_batch.labels import Cleaner
 from semtel_batch.quality.agreement import clopper_pearson, cohen_kappa
-from semtel_batch.quality.distribution import Shift, encode, share_changes, shift
+from semtel_batch.quality.distribution import Halo, Pair, Shift, encode, halo, share_changes, shift
 from semtel_batch.quality.excess import Excess, NoiseFloor, excess, excess_interval
 from semtel_batch.records import Classifier
 from semtel_batch.studies.evaluate import judged
@@ -298,6 +299,29 @@ def _against(both: pl.DataFrame, classifier: str | Classifier, gold: pl.DataFram
         low=low,
         high=high,
     )
+
+
+def hanging_together(
+    sides: Sides, classifiers: Sequence[str | Classifier], criteria: Criteria | None = None
+) -> tuple[Halo, ...]:
+    """Compare, for each two classifiers, how strongly their labels hang together on B (`together`) and on A (`apart`).
+
+    Where B asks several classifiers in one prompt and A each alone, a difference is the halo of asking together.
+    """
+    names = [c if isinstance(c, str) else c.name for c in classifiers]
+    columns = _paired(sides).drop_nulls(["label", "label_b"])
+    seed = (criteria or Criteria()).seed
+    found = []
+    for first, second in itertools.combinations(names, 2):
+        one, other = (columns.filter(pl.col("classifier") == name) for name in (first, second))
+        both = one.join(other, on="conversation_id", suffix="_2", maintain_order="left")
+        if both.height:
+            pairs = []
+            for name, end in ((first, ""), (second, "_2")):
+                labels, (apart, together) = encode(both[f"label{end}"], both[f"label_b{end}"])
+                pairs.append(Pair(classifier=name, together=together, apart=apart, k=len(labels)))
+            found.append(halo(*pairs, seed=seed))
+    return tuple(found)
 
 
 def frames(comparisons: Sequence[Comparison]) -> dict[str, pl.DataFrame]:

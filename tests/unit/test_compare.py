@@ -10,7 +10,18 @@ import pytest
 
 from semtel_batch.errors import BadData
 from semtel_batch.quality.excess import Excess
-from semtel_batch.studies.compare import Criteria, Gain, Sides, Verdict, compare, frames, overall
+from semtel_batch.studies.compare import (
+    Criteria,
+    Gain,
+    Sides,
+    Verdict,
+    compare,
+    frames,
+    hanging_together,
+    overall,
+    ranked,
+    said,
+)
 
 
 def _items(labels: Sequence[str | None], classifier: str = "topic", how: str = "exact", first: int = 0) -> pl.DataFrame:
@@ -136,3 +147,28 @@ def test_nothing_in_common_is_said() -> None:
         compare(Sides(a=_items(["a"]), b=_items(["a"], "task")), ["topic"])
     with pytest.raises(BadData, match="no conversation_id in common"):
         compare(Sides(a=_items(["a"]), b=_items(["a"], first=7)), ["topic"])
+
+
+def test_labels_that_were_pulled_together_are_seen() -> None:
+    topics, tasks = _drawn(600, 1), _drawn(600, 2)
+    pulled = [t if i % 4 == 0 else own for i, (t, own) in enumerate(zip(topics, tasks, strict=True))]
+    a = pl.concat([_items(topics), _items(tasks, "task")])
+    b = pl.concat([_items(topics), _items(pulled, "task")])
+    (found,) = hanging_together(Sides(a=a, b=b), ["topic", "task"])
+    assert (found.first, found.second, found.n) == ("topic", "task", 600)
+    assert found.together_v > found.apart_v
+    assert found.p_value < 0.01
+    assert hanging_together(Sides(a=a, b=b), ["topic"]) == ()
+
+
+def test_sides_are_ranked_by_gold_else_by_agreement() -> None:
+    gold = _drawn(300)
+    truth = pl.DataFrame({"conversation_id": [f"c{i}" for i in range(300)], "topic": gold})
+    a, near, far = _items(_changed(gold, 10, "Media")), _items(gold), _items(_changed(gold, 3, "Health"))
+    found = [compare(Sides(a=a, b=b, gold=truth), ["topic"]) for b in (far, near)]
+    ranking = ranked(["a", "far", "near"], found, [0.1, 0.2, 0.3])
+    assert ranking["side"].to_list() == ["near", "a", "far"]
+    assert ranking["rank"].to_list() == [1, 2, 3]
+    assert said(found[1]).endswith("better")
+    bare = [compare(Sides(a=a, b=b), ["topic"]) for b in (far, near)]
+    assert ranked(["a", "far", "near"], bare, [0.1, 0.2, 0.3])["side"].to_list() == ["a", "near", "far"]

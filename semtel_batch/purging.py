@@ -90,11 +90,11 @@ def _stays(path: Path) -> bool:
 
 
 def _purge_remote(store: Store, plan: Plan, environ: Mapping[str, str]) -> int:
-    """Delete what batches left at their endpoints. Realtime leaves nothing that could be named."""
+    """Delete what batches left at their endpoints. The other tiers leave nothing that could be named afterwards."""
     receipts: dict[str, list[Receipt]] = {}
     tries = store.submissions(plan.id)
     for row in store.shards(plan.id):
-        if row.shard.tier is not Tier.REALTIME:
+        if row.shard.tier is Tier.BATCH:
             mine = receipts.setdefault(row.shard.endpoint, [])
             mine += [one.receipt for one in tries.get(row.shard.id, ())]
     return sum(remove_files(plan.endpoint(name), found, plan.id, environ) for name, found in receipts.items() if found)

@@ -83,6 +83,7 @@ def bars(key: str, title: str, rows: Sequence[Row], unit: str) -> str:
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place, place], color=_INK, linewidth=1.2, solid_capstyle="butt")
     axes.set_yticks(range(len(rows)), names)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     axes.grid(axis="x")
@@ -103,6 +104,7 @@ def pairs(
     axes.barh([p - 0.19 for p in places], [row[1] for row in rows], height=0.34, color=_OTHER, label=names[0])
     axes.barh([p + 0.19 for p in places], [row[2] for row in rows], height=0.34, color=_MAIN, label=names[1])
     axes.set_yticks(places, [_short(row[0]) for row in rows])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     _legend(axes)

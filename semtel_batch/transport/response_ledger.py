@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from semtel_batch.errors import StoreError
+from semtel_batch.private import make_private
 from semtel_batch.records import Answer, Outcome, Shard
 
 
@@ -96,6 +97,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _append(path: Path, rows: list[dict[str, Any]], *, durable: bool) -> None:
     try:
         is_new = not path.exists()
+        make_private(path)
         with path.open("ab+") as file:
             file.write(_after_a_tear(file))
             file.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))

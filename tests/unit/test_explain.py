@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,11 @@ def test_init_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_help_shows_examples_that_can_be_given() -> None:
     for name in ("plan", "run", "collect", "labels", "purge"):
         assert "Examples:" in run(name, "--help").output, name
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    code = "import sys; from semtel_batch.cli import main; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    slow = {"polars", "numpy", "sqlalchemy", "pydantic", "rich", "openai", "aiohttp", "prompty", "jinja2", "scipy"}
+    assert "click" in done.stdout.split()
+    assert slow & set(done.stdout.split()) == set()

@@ -18,7 +18,8 @@ from semtel_batch.rows import Generation
 def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage, tier: Tier) -> Prompt:
     """The prompt that asks these classifiers at this stage of a plan, in a tier."""
     asked = [plan.classifier(name) for name in classifiers]
-    delivery = Delivery(tier=tier, logprobs=tells_logprobs(leg.strategy, stage))
+    cached = leg.cache_keys > 0 and tier in (Tier.REALTIME, Tier.FLEX)
+    delivery = Delivery(tier=tier, cached=cached, logprobs=tells_logprobs(leg.strategy, stage))
     return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes, delivery)
 
 

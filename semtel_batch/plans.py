@@ -156,6 +156,7 @@ class Leg:
     slices: tuple[Slice, ...] = ()  # empty: every conversation
     retry_tier: Tier | None = None  # where what fails is asked again; None: the plan's
     pool: tuple[str, ...] = ()  # other endpoints that answer its realtime requests too, at the same price
+    cache_keys: int = 0  # prompt cache keys that its requests are spread over; 0: none is sent, nothing is cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

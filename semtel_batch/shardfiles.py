@@ -54,7 +54,8 @@ def write_file(
                 read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard, compress)
             ):
                 blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
-                body = prompt.body(user_content(blocks), len(blocks))
+                key = prompt.cache_key(request, leg.cache_keys)
+                body = prompt.body(user_content(blocks), len(blocks), key)
                 file.write(batch_line(custom_id(shard, request), body, prompt.url))
         settle(temporary, shard.path)
 

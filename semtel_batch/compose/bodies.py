@@ -24,6 +24,7 @@ class Delivery:
     """How requests travel. It says nothing of what is asked, and so never changes a label."""
 
     tier: Tier = Tier.REALTIME
+    cached: bool = False  # the fixed part is to be kept in the provider's prompt cache
     logprobs: bool = False  # the answer's tokens come with their probabilities
 
 
@@ -68,7 +69,11 @@ def template(model: str, family: Family, static: Static, delivery: Delivery) -> 
 
 
 def _chat(model: str, family: Family, static: Static, delivery: Delivery) -> Template:
-    head = orjson.dumps({"model": model, "messages": [{"role": "system", "content": static.system}]})
+    content: Any = static.system
+    if delivery.cached and family.prompt_cache_mode is not None:
+        # Without a breakpoint, explicit mode caches nothing and charges for no writing.
+        content = [{"type": "text", "text": static.system, "prompt_cache_breakpoint": {"mode": "explicit"}}]
+    head = orjson.dumps({"model": model, "messages": [{"role": "system", "content": content}]})
     parameters = extra_body(family, 0)
     del parameters[family.token_cap_param]  # differs from request to request
     if static.schema is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from semtel_batch.plans import PromptSize
 from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage, Tier
 from semtel_batch.tokens import count
 
+CACHED_FROM = 1_024  # tokens of the fixed part; a shorter one is in no provider's cache
 JUDGEMENTS = ("correct", "incorrect")
 
 _OPENING = (
@@ -54,6 +55,11 @@ class Prompt:
     size: PromptSize
     stage: Stage
     template: Template
+    is_cached: bool = False
+
+    def cache_key(self, request: int, n_keys: int) -> str:
+        """The prompt cache key of a request: the prompt's own, one of `n_keys`. It holds nothing of a user's."""
+        return f"{self.key}-{request % n_keys}" if self.is_cached and n_keys else ""
 
     @property
     def url(self) -> str:
@@ -126,10 +132,14 @@ def _word(
     schema = _schema(classifiers, stage) if enforced else None
     key = _key(endpoint.priced_as, encoding, system, schema)
     size = dict(sizes).get(key) or _measure(classifiers, stage, _Counter(encoding), family, system, schema)
+    fixed = size.static_tokens - family.message_overhead - family.reply_overhead
+    is_cached = delivery.cached and fixed >= CACHED_FROM
+    delivery = replace(delivery, cached=is_cached)
     return Prompt(
         system=system,
         schema=schema,
         key=key,
+        is_cached=is_cached,
         size=size,
         stage=stage,
         template=template(endpoint.model, family, Static(system, schema, _schema_name(classifiers, stage)), delivery),

@@ -10,11 +10,12 @@ from decimal import Decimal
 from semtel_batch.families import family_of
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.job import Job
+from semtel_batch.planner.learned import counted_as
 from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
 from semtel_batch.plans import Alternative, Estimate
 from semtel_batch.prices import SELF_HOSTED, shutdown_problem
-from semtel_batch.records import Endpoint, EndpointKind, Tier
+from semtel_batch.records import Endpoint, EndpointKind, Stage, Tier
 
 
 def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
@@ -24,7 +25,20 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
         *_about_time(job, chosen, endpoint),
         *_about_prices(job, chosen, endpoint),
         *_about_changes(job, chosen, endpoint),
+        *_about_caching(job, chosen, endpoint),
         *_about_tokens(job, endpoint),
+    )
+
+
+def _about_caching(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    first = next((line.usage for line in chosen.lines if line.part == Stage.CLASSIFY.value), None)
+    if first is None or not first.cached_tokens:
+        return
+    model = counted_as(endpoint.priced_as, chosen.strategy.tier)
+    own = [o for o in job.learned.observations if o.model == model and o.tier is chosen.strategy.tier]
+    yield (
+        f"{first.cached_tokens / first.prompt_tokens:.0%} of the prompt tokens are taken to come from the provider's "
+        f"cache, as in earlier runs (measured, n={sum(o.n_requests for o in own):,} requests)."
     )
 
 

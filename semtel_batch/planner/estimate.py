@@ -278,6 +278,7 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
     envelopes = ask.n_requests * size.envelope_tokens
     answer = learned.answer(case.model, ask.stage, ask.versions, size.envelope_tokens, size.answer_tokens)
     thought = learned.hidden(case.model, case.family.reasoning_tokens)
+    cache = learned.cache(case.model, tier, ask.stage, ask.versions)
     expected = envelopes + round(ask.n_conversations * answer.mean)
     longest = int(size.slack * (envelopes + ask.n_conversations * size.longest_answer_tokens))
     hidden = round(ask.n_requests * thought.mean)
@@ -288,7 +289,13 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
         tier=tier,
         n_requests=ask.n_requests,
         n_requests_high=ask.n_requests,
-        usage=Usage(prompt_tokens=prompt, completion_tokens=expected + hidden, reasoning_tokens=hidden),
+        usage=Usage(
+            prompt_tokens=prompt,
+            cached_tokens=int(prompt * cache.read) if cache else 0,
+            cache_write_tokens=int(prompt * cache.written) if cache else 0,
+            completion_tokens=expected + hidden,
+            reasoning_tokens=hidden,
+        ),
         usage_high=Usage(prompt_tokens=prompt, completion_tokens=longest + hidden_high, reasoning_tokens=hidden_high),
         spread=Spread.of(ask.n_requests, counted, ask.n_conversations, answer, thought),
         cap_tokens=ask.n_requests * size.max_completion_tokens(per_request),

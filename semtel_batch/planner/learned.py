@@ -68,6 +68,15 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Shares of prompt tokens that were read from a prompt cache, and written to it; measured on `n` requests."""
+
+    read: float
+    written: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptFit:
     """Billed − counted prompt tokens = overhead × requests + share × tokens, by Bayesian linear regression."""
 
@@ -139,6 +148,18 @@ class Learned:
             return None
         share = sum(o.usage.cached_tokens for o in own) / sum(o.usage.prompt_tokens for o in own)
         return Known(mean=share, sd=_SHARE_DRIFT * share, n=sum(o.n_requests for o in own))
+
+    def cache(self, model: str, tier: Tier, stage: Stage, versions: Versions) -> Cache | None:
+        """What a provider's cache did for a prompt in a tier; None where that was never billed."""
+        own = [o for o in self._first(model, stage) if o.tier is tier and o.versions == versions]
+        prompt = sum(o.usage.prompt_tokens for o in own)
+        if not prompt:
+            return None
+        return Cache(
+            read=sum(o.usage.cached_tokens for o in own) / prompt,
+            written=sum(o.usage.cache_write_tokens for o in own) / prompt,
+            n=sum(o.n_requests for o in own),
+        )
 
     def _first(self, model: str, stage: Stage) -> list[Observation]:
         return [o for o in self.observations if o.model == model and o.stage is stage and not o.again]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from semtel_batch.planner.caching import leg_keys
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.mixing import Mixed
 from semtel_batch.plans import Leg, MixShare, ShadowPrice
@@ -19,7 +20,7 @@ _STEPS = {
 }
 
 
-def legs(mixed: Mixed) -> tuple[Leg, ...]:
+def legs(job: Job, mixed: Mixed) -> tuple[Leg, ...]:
     """The legs, numbered in the mix's order."""
     return tuple(
         Leg(
@@ -30,6 +31,7 @@ def legs(mixed: Mixed) -> tuple[Leg, ...]:
             slices=one.slices,
             retry_tier=one.draft.retry_tier,
             pool=one.draft.estimate.pool,
+            cache_keys=leg_keys(job, one.draft.estimate, one.way.group),
         )
         for number, one in enumerate(mixed.served)
     )

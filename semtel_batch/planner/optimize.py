@@ -16,6 +16,7 @@ from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.planner import mixed_plan
 from semtel_batch.planner.baseline import naive, reused_usd
+from semtel_batch.planner.caching import leg_keys
 from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, n_answered
@@ -225,7 +226,7 @@ def _mixed_plan(
         grader=job.grader if any(d.estimate.strategy.doubt is Doubt.GRADER for _, d, _ in parts) else None,
         endpoints=mixed_plan.endpoints(job, mixed),
         prices=tuple(dict.fromkeys(price for part, draft, _ in parts for price in _prices(part, draft))),
-        legs=mixed_plan.legs(mixed),
+        legs=mixed_plan.legs(job, mixed),
         retry_tier=largest.draft.retry_tier,
         max_attempts=job.max_attempts,
         seed=job.seed,
@@ -276,6 +277,7 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
             strategy=chosen.strategy,
             endpoint=chosen.endpoint,
             pool=chosen.pool,
+            cache_keys=leg_keys(job, chosen, group, len(grouped)),
         )
         for number, group in enumerate(grouped)
     )

@@ -84,6 +84,7 @@ def check_chat(body: Body, model: str) -> None:
     if body.get("response_format") is not None:
         _check_response_format(body)
     _check_rest(body, family)
+    _check_caching(body, family)
 
 
 def _check_messages(body: Body) -> None:
@@ -286,6 +287,27 @@ _KINDS: Mapping[str, tuple[str, type]] = {
     "seed": ("an integer", int),
     "n": ("an integer", int),
 }
+
+
+def _check_caching(body: Body, family: Family) -> None:
+    """Breakpoints and their options exist from gpt-5.6 on."""
+    options = body.get("prompt_cache_options")
+    if options is not None:
+        if not family.breakpoint_caching:
+            message = "Unsupported parameter: 'prompt_cache_options' is not supported with this model."
+            raise bad_request(message, param="prompt_cache_options", code="unsupported_parameter")
+        if isinstance(options, dict) and options.get("mode") not in (None, "implicit", "explicit"):
+            raise wrong_value("prompt_cache_options.mode", options["mode"], ("implicit", "explicit"))
+    for index, message in enumerate(body["messages"]):
+        parts = message.get("content") if isinstance(message.get("content"), list) else []
+        for place, part in enumerate(parts):
+            if "prompt_cache_breakpoint" not in part:
+                continue
+            where = f"messages[{index}].content[{place}].prompt_cache_breakpoint"
+            if not family.breakpoint_caching:
+                raise bad_request(f"Unsupported parameter: '{where}'.", param=where, code="unsupported_parameter")
+            if part["prompt_cache_breakpoint"] != {"mode": "explicit"}:
+                raise wrong_value(f"{where}.mode", part["prompt_cache_breakpoint"], ("explicit",))
 
 
 def _check_rest(body: Body, family: Family) -> None:

@@ -99,3 +99,27 @@ def test_a_cancelled_window_stops_its_responses(project: Project, sandbox: Sandb
     sandbox.advance(7_200)
     assert sandbox.books()["requests"]["billed"] == 0
     project.done("status", "--verify")
+
+
+def test_what_the_prompt_cache_saved_is_counted_on_in_the_next_plan(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(caching=True)
+    project.configure('tiers = ["realtime"]')
+    asked = (DATA, "--strategy", "combined", "--fresh")
+    first = project.plan(*asked)
+    assert first["legs"][0]["cache_keys"] > 0 and first["chosen"]["lines"][0]["usage"]["cached_tokens"] == 0
+    project.done("submit")
+    tokens, actual = sandbox.books()["tokens"]["realtime"], Decimal(str(project.report()["actual"]["usd"]))
+    assert tokens["cached"] > tokens["prompt"] * 0.2
+    plain = tokens["prompt"] - tokens["cached"] - tokens["cache_write"]
+    rates = (
+        (plain, "0.1"),
+        (tokens["cached"], "0.01"),
+        (tokens["cache_write"], "0.125"),
+        (tokens["completion"], "0.5"),
+    )
+    assert actual == sum(n * Decimal(rate) for n, rate in rates) / 1_000_000
+    second = project.plan(*asked)
+    assert second["chosen"]["lines"][0]["usage"]["cached_tokens"] > 0
+    assert any("come from the provider's cache" in warning for warning in second["warnings"])
+    missed, close = (abs(Decimal(str(plan["chosen"]["usd"])) - actual) for plan in (first, second))
+    assert close < missed / 2

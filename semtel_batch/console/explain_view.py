@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from decimal import Decimal
 from string import ascii_lowercase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -16,8 +16,10 @@ from rich.text import Text
 from semtel_batch import plans
 from semtel_batch.console.figures import brief, count, money, safe, share
 from semtel_batch.console.layout import MARGIN, Page, left, note, points, right, section, table
-from semtel_batch.planner.sweep import Variant
 from semtel_batch.plans import FrontierPoint, MixShare, Plan, Strata
+
+if TYPE_CHECKING:  # only its name is needed: the planner would make every other command wait
+    from semtel_batch.planner.sweep import Variant
 
 _PLOT_ROWS = 12
 _WIDE_RANGE = 20  # from here on, costs are plotted on a logarithmic scale

@@ -87,3 +87,12 @@ def test_help_loads_nothing_that_takes_time() -> None:
     slow = {"polars", "numpy", "sqlalchemy", "pydantic", "rich", "openai", "aiohttp", "prompty", "jinja2", "scipy"}
     assert "click" in done.stdout.split()
     assert slow & set(done.stdout.split()) == set()
+
+
+def test_looking_loads_nothing_that_decides_or_measures() -> None:
+    code = "import sys; import semtel_batch.commands.looking; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = set(done.stdout.split())
+    slow = {"scipy.special", "semtel_batch.planner.optimize", "openai", "aiohttp", "prompty", "matplotlib", "jinja2"}
+    assert "semtel_batch.report" in loaded
+    assert slow & loaded == set()

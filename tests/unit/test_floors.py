@@ -119,6 +119,7 @@ LATE = {
     ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",
     ("console.terminal", "rich.markdown"): "only `explain` needs it",
+    ("console.terminal", "semtel_batch.console.calibration_view"): "exact tests, which only what measures needs",
     ("console.terminal", "semtel_batch.console.board"): "live views are for terminals only, and slow to import",
     ("console.terminal", "semtel_batch.console.bars"): "live bars are for terminals only, and slow to import",
     (

@@ -209,7 +209,7 @@ def bench_calibrate(files: list[Path], n: int) -> None:
             for s in found["strategies"]:
                 shape = f"{s['conversations_per_request']}x{s['classifiers_per_request'] or 'all'}"
                 cut = f" <={s['truncate_to']} {s['keep']}" if s["truncate_to"] else ""
-                rate = f" kept {s['compress_rate']}" if s["compress_rate"] else ""
+                rate = f" kept {s['compress_rate']} by {s['compressor']}" if s["compress_rate"] else ""
                 low, high = s["interval"]
                 say(
                     f"  {s['recipe'] + ' ' + shape + cut + rate:40} {s['n_different'] / max(1, s['n']):6.1%} "

@@ -117,7 +117,8 @@ def levers_of(strategy: Strategy) -> tuple[Lever, ...]:
 
 def bare(strategy: Strategy) -> Strategy:
     """A strategy without what says nothing of labels: where it is written down, and its price."""
-    return replace(strategy, recipe="", tier=Tier.REALTIME, model=None)
+    tier = strategy.tier if strategy.tier is Tier.DECISIONS else Tier.REALTIME  # asked in another way, not only priced
+    return replace(strategy, recipe="", tier=tier, model=None)
 
 
 def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
@@ -128,7 +129,8 @@ def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
         Lever.PACKING: replace(doubting, conversations_per_request=strategy.conversations_per_request),
         Lever.COMBINING: replace(naive, classifiers_per_request=strategy.classifiers_per_request),
         Lever.TRUNCATING: replace(naive, truncate_to=strategy.truncate_to, keep=strategy.keep),
-        Lever.COMPRESSING: replace(naive, compress_rate=strategy.compress_rate),
+        Lever.COMPRESSING: replace(naive, compress_rate=strategy.compress_rate, compressor=strategy.compressor),
+        Lever.DECIDING: replace(naive, tier=Tier.DECISIONS),
     }
     return tuple(alone[lever] for lever in levers_of(strategy))
 

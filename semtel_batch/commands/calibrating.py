@@ -20,7 +20,7 @@ from semtel_batch.commands.session import Session, open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish, make_plan
-from semtel_batch.errors import BadConfig, Incomplete, Infeasible
+from semtel_batch.errors import BadConfig, Incomplete, Infeasible, PriceUnknown
 from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
 from semtel_batch.parts import APART, APART_ROWS, read_parts, write_part
 from semtel_batch.plans import Objective, Plan, Sample
@@ -173,7 +173,7 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
         point = replace(wish, sample=Sample(seed=asked.seed, n=n_asked), points=(study.point(recipe, strategy),))
         try:
             made.append(_arm(session, point, first, Role.ARM))
-        except Infeasible as problem:
+        except (Infeasible, PriceUnknown) as problem:
             session.console.detail(f"{recipe.name} is not measured: {problem}")
             continue
         if strategy.conversations_per_request > 1:

@@ -70,7 +70,7 @@ def _how(strategy: Strategy) -> str:
     if strategy.truncate_to is not None:
         parts.append(f"≤{strategy.truncate_to} {strategy.keep}")
     if strategy.compress_rate is not None:
-        parts.append(f"kept {share(strategy.compress_rate)}")
+        parts.append(f"kept {share(strategy.compress_rate)} by {strategy.compressor}")
     return " ".join(parts)
 
 
@@ -156,6 +156,8 @@ def _measured_as_json(one: Measured) -> dict[str, Any]:
         "truncate_to": s.truncate_to,
         "keep": s.keep.value,
         "compress_rate": s.compress_rate,
+        "compressor": s.compressor,
+        "tier": s.tier.value,
         "doubt": s.doubt.value,
         "n": one.n,
         "n_different": one.n_different,

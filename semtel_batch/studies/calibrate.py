@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -115,7 +115,8 @@ def factors(recipes: Sequence[Recipe], tier: Tier, longest: int, *, named: bool)
             levers = levers_of(strategy)
             cuts_nothing = strategy.truncate_to is not None and strategy.truncate_to >= longest
             if levers and not cuts_nothing and (named or len(levers) == 1):
-                found.setdefault(bare(strategy), (recipe, replace(strategy, tier=tier)))
+                asked = strategy.tier if strategy.tier is Tier.DECISIONS else tier
+                found.setdefault(bare(strategy), (recipe, replace(strategy, tier=asked)))
     # First the plain packs: a second run takes over what the first has paid for.
     return tuple(sorted(found.values(), key=lambda pair: pair[1].doubt is not Doubt.NONE))
 
@@ -126,10 +127,7 @@ def point(recipe: Recipe, strategy: Strategy) -> Recipe:
     return replace(recipe, grid=grid)
 
 
-_GRID = (
-    *("conversations_per_request", "classifiers_per_request", "truncate_to", "keep", "compress_rate"),
-    *("doubt", "confidence_below", "model"),
-)
+_GRID = tuple(field.name for field in fields(Strategy) if field.name not in ("recipe", "tier"))
 
 
 def _is_set(strategy: Strategy, name: str) -> bool:

@@ -20,7 +20,7 @@ from semtel_batch.planner.evidence import measured
 from semtel_batch.planner.optimize import choose
 from semtel_batch.quality.certificate import upper_bound
 from semtel_batch.records import Doubt, Strategy, Tier
-from semtel_batch.strategies import find
+from semtel_batch.strategies import find, levers_of, one_by_one
 from semtel_batch.studies import calibrate as study
 
 NAIVE = Strategy(recipe="", tier=Tier.REALTIME)
@@ -45,7 +45,7 @@ CALIBRATION = Calibration(
 
 def test_factors_are_the_recipes_points_of_one_lever_packs_before_second_passes() -> None:
     found = [strategy for _, strategy in study.factors(find(()), Tier.REALTIME, 10_000, named=False)]
-    assert {strategy.tier for strategy in found} == {Tier.REALTIME}
+    assert {strategy.tier for strategy in found} <= {Tier.REALTIME, Tier.DECISIONS}
     assert len(found) == len({study.bare(strategy) for strategy in found})
     shapes = {(s.conversations_per_request, s.classifiers_per_request, s.truncate_to is not None) for s in found}
     assert {(10, 1, False), (1, 0, False), (1, 1, True)} <= shapes
@@ -54,6 +54,18 @@ def test_factors_are_the_recipes_points_of_one_lever_packs_before_second_passes(
     assert doubts == sorted(doubts)
     named = study.factors(find(["packed"]), Tier.BATCH, 10_000, named=True)
     assert {s.classifiers_per_request for _, s in named} == {0, 1}
+
+
+def test_every_point_of_every_recipe_can_be_measured_alone_and_told_lever_by_lever() -> None:
+    for recipe in find(()):
+        for strategy in recipe.strategies():
+            assert study.point(recipe, strategy).strategies() == (strategy,)
+            assert len(one_by_one(strategy)) == len(levers_of(strategy))
+            assert all(len(levers_of(one)) == 1 for one in one_by_one(strategy))
+    deciding = [
+        s for _, s in study.factors(find(()), Tier.REALTIME, 10_000, named=False) if s.tier is not Tier.REALTIME
+    ]
+    assert {strategy.tier for strategy in deciding} == {Tier.DECISIONS}, "another way of asking, not another price"
 
 
 def test_what_cuts_nothing_is_not_paid_for() -> None:

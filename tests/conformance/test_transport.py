@@ -30,6 +30,7 @@ from semtel_batch.records import (
 from semtel_batch.sandbox.local import SandboxHandle, running
 from semtel_batch.sandbox.settings import Settings
 from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.transport.limit import START
 from semtel_batch.transport.protocol import EnqueuedFull, Transport
 from semtel_batch.transport.verdicts import Patience
 
@@ -560,4 +561,4 @@ def test_an_unreachable_endpoint_is_told_soon_however_many_wait(case: Case) -> N
 def test_more_are_in_flight_where_that_is_faster(case: Case) -> None:
     case.sandbox.configure(latency_s=0.05)
     case.worked(case.shard(1_500))
-    assert case.sandbox.books()["max_in_flight"] > 32
+    assert case.sandbox.books()["max_in_flight"] > START  # how far depends on how busy this machine is

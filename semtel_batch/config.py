@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from semtel_batch.conversations import Columns
+from semtel_batch.endpoint_rules import Rules, family_fields
 from semtel_batch.errors import BadConfig
 from semtel_batch.keys import Commands, printed_by
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
@@ -217,6 +218,7 @@ class _Endpoint(_Section):
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None
     price: _Price | None = None
+    rules: Rules | None = None
     data_zone: bool = False
 
 
@@ -316,6 +318,7 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
         timeout_s=entry.timeout,
         answer_format=entry.answer_format,
         encoding=entry.encoding,
+        rules=family_fields(entry.rules),
         price=_price(entry.price) if entry.price else None,
         data_zone=_data_zone(entry, where),
         allow_http=entry.allow_http,

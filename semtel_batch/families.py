@@ -8,9 +8,10 @@ a family is not sent: a parameter left out costs a little determinism, a refused
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +261,12 @@ def family_of(model: str) -> Family:
     """The family a model's name belongs to; an unknown name gets the generic one for compatible servers."""
     bare = model.lower().removeprefix("ft:").rsplit("/", maxsplit=1)[-1]
     return next((family for family in FAMILIES if re.match(family.pattern, bare)), GENERIC)
+
+
+def family_with(model: str, rules: Iterable[tuple[str, Any]]) -> Family:
+    """A model's family with what the user knows better of one endpoint; `rules` names fields of Family."""
+    family, known = family_of(model), dict(rules)
+    return replace(family, **known) if known else family
 
 
 def extra_body(family: Family, max_output_tokens: int) -> dict[str, object]:

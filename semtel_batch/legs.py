@@ -14,6 +14,8 @@ from semtel_batch.plans import Leg, Plan
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
 from semtel_batch.rows import Generation
 
+_CHANGING = ("temperature", "reasoning_effort")  # rules of an endpoint that change what is answered
+
 
 def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage, tier: Tier) -> Prompt:
     """The prompt that asks these classifiers at this stage of a plan, in a tier."""
@@ -63,6 +65,9 @@ def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, per
     }
     if (compressed := compressing(strategy, prompt.stage)) is not None:
         way["compressor"] = [compressed[0], open_compressor(compressed[0], encoding_of(endpoint)).version]
+    told = [(name, value) for name, value in endpoint.rules if name in _CHANGING]
+    if told:
+        way["rules"] = told
     if prompt.stage is Stage.RERUN:
         way["rerun"] = True  # nor may a second run be answered from the first
     if tells_logprobs(strategy, prompt.stage):

@@ -234,6 +234,7 @@ class Endpoint:
     timeout_s: float = 120.0
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA
     encoding: str | None = None  # None: looked up by model
+    rules: tuple[tuple[str, str | bool | int | float | None], ...] = ()  # fields of its family, as the user knows them
     price: PriceOverride | None = None
     data_zone: bool = False  # an Azure deployment of type Data Zone: dearer than Global
     allow_http: bool = False  # the user said that conversations and key may go unencrypted

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from semtel_batch.compose.bodies import CHAT, NOW, Delivery, Static, Template, template
-from semtel_batch.families import Family, family_of
+from semtel_batch.families import Family, family_with
 from semtel_batch.plans import PromptSize
 from semtel_batch.records import AnswerFormat, Classifier, Endpoint, Label, Stage, Tier
 from semtel_batch.tokens import count
@@ -123,7 +123,7 @@ def _word(
     sizes: tuple[tuple[str, PromptSize], ...],
     delivery: Delivery,
 ) -> Prompt:
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     encoding = endpoint.encoding or family.encoding
     if delivery.tier is Tier.DECISIONS:
         return _decide(classifiers, stage, endpoint, dict(sizes))
@@ -150,7 +150,7 @@ def _decide(
     classifiers: tuple[Classifier, ...], stage: Stage, endpoint: Endpoint, sizes: dict[str, PromptSize]
 ) -> Prompt:
     """The same classifiers as typed questions. `system` then holds the questions too: all that is asked."""
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     encoding = endpoint.encoding or family.encoding
     questions = tuple(_question(classifier) for classifier in classifiers)
     opening = f"{_OPENING}\n\n{_DECIDE}"

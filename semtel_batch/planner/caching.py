@@ -6,7 +6,7 @@ import math
 
 from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import CACHED_FROM, word
-from semtel_batch.families import family_of
+from semtel_batch.families import family_with
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.timing import Load, realtime_s
 from semtel_batch.plans import Estimate, PromptSize
@@ -27,7 +27,7 @@ def cache_keys(endpoint: Endpoint, price: TierPrice, size: PromptSize, load: Loa
 
     Where writing costs extra, two requests of a key already repay it: 1.25 + 0.1 against 2.
     """
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     fixed = fixed_tokens(size, family.message_overhead, family.reply_overhead)
     pays = load.tier in CACHING_TIERS and fixed >= CACHED_FROM and price.cached_usd < price.input_usd
     if not pays or endpoint.kind is EndpointKind.COMPATIBLE or load.n_requests < 2:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from semtel_batch.families import family_of
+from semtel_batch.families import family_with
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.learned import counted_as
@@ -137,7 +137,7 @@ def _about_changes(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[s
 
 
 def _about_tokens(job: Job, endpoint: Endpoint) -> Iterator[str]:
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     encoding = endpoint.encoding or family.encoding
     if endpoint.encoding is None and not family.encoding_known:
         yield f"Tokens of {endpoint.priced_as!r} are counted as {encoding}, which is assumed."

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.compose.prompt import labels_tokens, measure
-from semtel_batch.families import Family, family_of
+from semtel_batch.families import Family, family_with
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.interval import Spread, interval
 from semtel_batch.planner.job import Job, groups
@@ -132,7 +132,7 @@ class _Case:
 
     @property
     def family(self) -> Family:
-        return family_of(self.model)
+        return family_with(self.endpoint.priced_as, self.endpoint.rules)
 
     def groups(self) -> tuple[tuple[Classifier, ...], ...]:
         return _groups(self.job, self.strategy)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from semtel_batch.errors import Infeasible, PriceUnknown
-from semtel_batch.families import family_of
+from semtel_batch.families import family_with
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.room import RequestCounter
@@ -90,7 +90,7 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
 
 def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether a model gives the probabilities that a strategy doubts by."""
-    gives = family_of(endpoint.priced_as).max_top_logprobs is not None and not strategy.tier.is_window
+    gives = family_with(endpoint.priced_as, endpoint.rules).max_top_logprobs is not None and not strategy.tier.is_window
     return strategy.doubt is not Doubt.CONFIDENCE or gives
 
 

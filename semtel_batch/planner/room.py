@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.compose.pack import lower_bound, pack
-from semtel_batch.families import family_of
+from semtel_batch.families import family_with
 from semtel_batch.plans import PromptSize
 from semtel_batch.records import Endpoint
 
@@ -36,7 +36,7 @@ def pack_room(size: PromptSize, endpoint: Endpoint, n: int) -> int:
     Packs also stay below the length at which a provider bills a whole request double, and below what its batch queue
     takes at all.
     """
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     window = min(family.context_window, family.long_context_over or family.context_window)
     room = int(_PACK_SHARE * window) - size.static_tokens - size.max_completion_tokens(n)
     return min(room, endpoint.enqueued_tokens - size.static_tokens) if endpoint.enqueued_tokens else room
@@ -44,13 +44,13 @@ def pack_room(size: PromptSize, endpoint: Endpoint, n: int) -> int:
 
 def alone_room(size: PromptSize, endpoint: Endpoint) -> int:
     """The longest conversation that can be asked at all, in a request of its own."""
-    family = family_of(endpoint.priced_as)
+    family = family_with(endpoint.priced_as, endpoint.rules)
     return int(_ALONE_SHARE * family.context_window) - size.static_tokens - size.max_completion_tokens(1)
 
 
 def answer_fits(size: PromptSize, endpoint: Endpoint, n: int) -> bool:
     """Whether the model can write an answer for `n` conversations."""
-    return size.max_completion_tokens(n) <= family_of(endpoint.priced_as).max_output_tokens
+    return size.max_completion_tokens(n) <= family_with(endpoint.priced_as, endpoint.rules).max_output_tokens
 
 
 @dataclass(frozen=True, slots=True)

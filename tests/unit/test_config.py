@@ -6,12 +6,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from semtel_batch.compose.prompt import word
 from semtel_batch.config import DEFAULT_MODEL, OPENAI_URL, Settings, load, parse_duration, parse_usd
 from semtel_batch.errors import BadConfig
+from semtel_batch.families import extra_body, family_with
 from semtel_batch.project import make_project
-from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, Tier
+from semtel_batch.records import AnswerFormat, Classifier, Endpoint, EndpointKind, Label, Stage, Tier
 
 MAIN = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\n'
 
@@ -303,3 +306,42 @@ cached_usd = "0.07"
     (tmp_path / "semtel.toml").write_text(wrong, encoding="utf-8")
     with pytest.raises(BadConfig, match="data_zone is a deployment type of Azure"):
         load(tmp_path, {"OPENAI_API_KEY": "k"})
+
+
+def test_a_new_model_is_described_by_rules_alone(tmp_path: Path) -> None:
+    rules = """
+        [endpoint.rules]
+        token_cap = "max_completion_tokens"
+        temperature = false
+        reasoning_effort = "low"
+        reasoning_tokens = 256
+        json_schema = false
+        logprobs = 5
+        context_window = 4096
+    """
+    compatible = '[[endpoint]]\nname = "l"\nkind = "compatible"\nmodel = "m"\nbase_url = "http://localhost:1/v1"\n'
+    found = endpoint(tmp_path, compatible + rules)
+    family = family_with(found.priced_as, found.rules)
+    assert extra_body(family, 50) == {"max_completion_tokens": 306, "reasoning_effort": "low"}
+    assert (family.supports_schema, family.max_top_logprobs, family.context_window) == (False, 5, 4_096)
+    plain = endpoint(tmp_path, compatible)
+    assert extra_body(family_with("m", plain.rules), 50) == {"max_tokens": 50, "temperature": 0.0}
+    classifier = Classifier(name="c", description="", instructions="Say.", labels=(Label(name="A"),), version="v")
+    body = orjson.loads(word((classifier,), Stage.CLASSIFY, found, None).body("user: hi", 1))
+    assert "response_format" not in body and body["reasoning_effort"] == "low" and "temperature" not in body
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "temperature = 3",
+        "temperature = true",
+        'token_cap = "tokens"',
+        "logprobs = 50",
+        "effort = 1",
+        "context_window = 0",
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_named(tmp_path: Path, rule: str) -> None:
+    with pytest.raises(BadConfig, match=rule.split()[0]):
+        endpoint(tmp_path, MAIN + f"[endpoint.rules]\n{rule}\n")

@@ -64,6 +64,7 @@ FLOORS = {
     "labels": 2,
     "quality": 2,
     "database": 2,
+    "endpoint_rules": 0,
     "config": 3,
     "compose": 3,
     "decisions": 3,

@@ -39,7 +39,7 @@ from semtel_batch.planner.room import pack_room, slices
 from semtel_batch.plans import DataProfile, Objective, Plan, PromptSize
 from semtel_batch.prices import PriceBook, price_book
 from semtel_batch.quality.agreement import clopper_pearson
-from semtel_batch.records import Classifier, Endpoint, EndpointKind, Stage, Tier, Usage
+from semtel_batch.records import Classifier, Doubt, Endpoint, EndpointKind, Stage, Tier, Usage
 from semtel_batch.runner import Runner
 from semtel_batch.sandbox import settings as sandbox_settings
 from semtel_batch.sandbox.local import running
@@ -180,11 +180,11 @@ class Biller:
         sent = lengths_of(job, strategy)
         for group in groups(job.classifiers, strategy.classifiers_per_request):
             self._pass(group, Stage.CLASSIFY, sent, strategy.tier)
-            if strategy.grade:
+            if strategy.doubt is Doubt.GRADER:
                 self._pass(group, Stage.GRADE, sent, strategy.tier)
         for one in job.classifiers:
             self._again(one, Stage.CLASSIFY, sent[self.rng.random(n) < self.case.world.failed])
-            if strategy.grade:
+            if strategy.doubt is Doubt.GRADER:
                 self._again(one, Stage.RECLASSIFY, job.lengths[self.rng.random(n) < self.case.world.flagged])
 
     def _pass(self, group: tuple[Classifier, ...], stage: Stage, lengths: Ints, tier: Tier) -> None:

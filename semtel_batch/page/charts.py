@@ -129,19 +129,23 @@ def lines(key: str, title: str, drawn: Sequence[Line], x_unit: str, y_unit: str)
     return _svg(figure, key, title)
 
 
-def points(key: str, title: str, drawn: Sequence[Point], x_unit: str, y_unit: str) -> str:
-    """Ways to ask, the chosen one marked and named; the others are named in the table below the chart."""
+def points(
+    key: str, title: str, drawn: Sequence[Point], frontier: Sequence[tuple[float, float]], units: tuple[str, str]
+) -> str:
+    """Ways to ask, the chosen one marked and named, the best trades joined; the table below names the others."""
     figure, axes = _figure(3.0)
     others = [point for point in drawn if not point.chosen]
     axes.scatter([p.x for p in others], [p.y for p in others], s=26, color=_OTHER, label="considered")
     for point in drawn:
         if point.chosen:
             axes.scatter([point.x], [point.y], s=90, marker="D", color=_MAIN, label=f"chosen: {_short(point.name)}")
+    if frontier:
+        axes.plot(*zip(*sorted(frontier), strict=True), "--", color=_WARM, linewidth=1.4, label="best trades")
     axes.set_xlim(left=0)
     highest = max(point.y for point in drawn)
     axes.set_ylim(-0.04 * max(highest, 5.0), 1.08 * max(highest, 5.0))
-    axes.set_xlabel(x_unit)
-    axes.set_ylabel(y_unit)
+    axes.set_xlabel(units[0])
+    axes.set_ylabel(units[1])
     axes.grid()
     _legend(axes)
     return _svg(figure, key, title)

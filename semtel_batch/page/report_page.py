@@ -79,6 +79,7 @@ def _sections(story: Story) -> Iterable[Section | None]:
     report = story.report
     yield _money(report)
     yield _alternatives(story.plan)
+    yield _limits(story.plan)
     for number, line in enumerate(report.classifiers):
         yield _labels(line, number)
     yield _stability(report.classifiers)
@@ -141,9 +142,25 @@ def _alternatives(plan: Plan) -> Section | None:
         key="ways",
         title="Ways that were considered",
         notes=notes,
-        chart=charts.points("ways", "Cost of each way against labels it may change", drawn, "US dollars", "% changed"),
+        chart=charts.points(
+            "ways",
+            "Cost of each way against labels it may change",
+            drawn,
+            [(float(point.usd), point.label_change * 100) for point in plan.frontier],
+            ("US dollars", "% changed"),
+        ),
         table=Table(caption="Ways by cost", heads=heads, rows=rows, n_words=2),
     )
+
+
+def _limits(plan: Plan) -> Section | None:
+    """What loosening each limit would have saved."""
+    rows = [(safe(one.constraint), safe(one.step), money(one.usd)) for one in plan.shadow_prices]
+    if not rows:
+        return None
+    table = Table(caption="What a looser limit would change", heads=("limit", "step", "bill"), rows=rows, n_words=2)
+    notes = ("Below zero: what the step would have saved.",)
+    return Section(key="limits", title="What limits the cost", notes=notes, table=table)
 
 
 def _is_chosen(one: Alternative, plan: Plan) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import reported_plan
 
 from semtel_batch.errors import BadInput
 from semtel_batch.page import Story, comparison_sheet, page_of, rendered, write_page
-from semtel_batch.plans import Plan
+from semtel_batch.plans import FrontierPoint, Plan, ShadowPrice
 from semtel_batch.records import Outcome, Pace
 from semtel_batch.report import FailureLine, LabelCount, Report, report
 from semtel_batch.studies.compare import Sides, compare
@@ -208,3 +209,16 @@ def test_two_runs_stand_side_by_side_and_nothing_of_them_is_alive() -> None:
     assert "Most frequent changes of topic" in read.text
     ids = [a["id"] for _, a in read.elements if "id" in a]
     assert len(ids) == len(set(ids))
+
+
+def test_the_frontier_and_what_limits_the_cost_are_on_the_page(tmp_path: Path) -> None:
+    found, made = reported(tmp_path)
+    assert "best trades" not in page_of(story(found, made))
+    frontier = tuple(
+        FrontierPoint(name=f"way {n}", usd=Decimal(4 - n), usd_high=Decimal(5 - n), time_s=1.0, label_change=n / 10)
+        for n in range(3)
+    )
+    limits = (ShadowPrice(constraint="deadline", step="one <b>hour</b> more", usd=Decimal("-4.10")),)
+    read = Reader(page_of(story(found, replace(made, frontier=frontier, shadow_prices=limits))))
+    for text in ("best trades", "What limits the cost", "one <b>hour</b> more", "-$4.10"):
+        assert text in read.text, text

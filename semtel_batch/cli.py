@@ -12,7 +12,7 @@ import click
 import click.shell_completion
 
 from semtel_batch import __version__
-from semtel_batch.arguments import known_plans, on_done_option, plan_argument, tasks_option
+from semtel_batch.arguments import distilling_options, known_plans, on_done_option, plan_argument, tasks_option
 from semtel_batch.group import PoliteGroup, accept_globals_everywhere
 
 
@@ -284,6 +284,16 @@ def purge(options: dict[str, Any], /, plan: str | None, expired: bool, **how: bo
     if (plan is None) is not expired:
         raise click.UsageError("Name one plan, or say --expired.")
     _commands("purging").purge(options, plan, **how)
+
+
+@main.command()
+@plan_argument
+@distilling_options
+@tasks_option
+@click.pass_obj
+def distill(options: dict[str, Any], /, plan: str | None, tasks: int, **asked: Any) -> None:
+    """Train small networks on PLAN's labels: they keep what is certified, and leave the rest to the LLM."""
+    _commands("distilling").distill({**options, "tasks": tasks}, plan, asked)
 
 
 @main.command()

@@ -19,12 +19,20 @@ from semtel_batch.endpoint_rules import Rules, family_fields
 from semtel_batch.errors import BadConfig
 from semtel_batch.keys import Commands, printed_by
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
-from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Tier, TierOverride
+from semtel_batch.records import (
+    AnswerFormat,
+    Compressing,
+    Embedding,
+    Endpoint,
+    EndpointKind,
+    PriceOverride,
+    Tier,
+    TierOverride,
+)
 from semtel_batch.resources import read_small
 
 FILE = "semtel.toml"
 DEFAULT_MODEL = "gpt-6-luna"
-CPU_USD_PER_HOUR = Decimal("0.04")  # of a core; about what clouds ask for a small machine's
 OPENAI_URL = "https://api.openai.com/v1"
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*")
@@ -62,8 +70,8 @@ class Settings:
     columns: Columns
     defaults: Defaults
     retention: Retention = Retention()
-    compressor_model: str | None = None  # None: llmlingua2's default
-    cpu_usd_per_hour: Decimal = CPU_USD_PER_HOUR
+    embedding: Embedding = field(default_factory=Embedding)
+    compress: Compressing = field(default_factory=Compressing)
     hash_ids: IdHash | None = None  # None: ids are kept as they are
     key_commands: Commands = field(default_factory=dict)  # argument by argument, by endpoint
     other_prompts: Path | None = None  # a folder that stands in for the project's own
@@ -91,8 +99,8 @@ def load(project: Path, environ: Mapping[str, str]) -> Settings:
         columns=document.columns,
         defaults=_defaults(document),
         retention=Retention(texts_s=document.retention.texts, labels_s=document.retention.labels),
-        compressor_model=document.compress.model,
-        cpu_usd_per_hour=document.compress.cpu_usd_per_hour or CPU_USD_PER_HOUR,
+        embedding=document.embedding,
+        compress=document.compress,
         hash_ids=_hash_ids(document.privacy, project, environ),
         key_commands={entry.name: entry.api_key_cmd for entry in document.endpoint if entry.api_key_cmd},
     )
@@ -242,18 +250,14 @@ class _Privacy(_Section):
     salt_file: str | None = None
 
 
-class _Compress(_Section):
-    model: Annotated[str, Field(min_length=1)] | None = None
-    cpu_usd_per_hour: Usd | None = None
-
-
 class _File(_Section):
     endpoint: tuple[_Endpoint, ...] = ()
     columns: Columns = Columns()
     defaults: _Defaults = _Defaults()
     retention: _Retention = _Retention()
     privacy: _Privacy = _Privacy()
-    compress: _Compress = _Compress()
+    compress: Compressing = Compressing()
+    embedding: Embedding = Embedding()
 
 
 def _read(path: Path) -> _File:

@@ -60,6 +60,10 @@ api_key_env = "OPENAI_API_KEY"   # or api_key_cmd, a program that prints the key
 # hash_ids = true                # keep and write keyed hashes in the place of your ids; the salt is never kept:
 # salt_env = "SEMTEL_ID_SALT"    # it is taken from this variable, or from salt_file, a path outside the project
 
+# [embedding]                    # who embeds for `distill`
+# endpoint = "main"
+# model = "text-embedding-3-small"
+
 # [compress]                     # what `strategies/compressed.toml` uses
 # model = "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank"   # or a folder; for compressor llmlingua2
 # cpu_usd_per_hour = "0.04"      # what an hour of one core of this machine costs you

@@ -20,7 +20,7 @@ def check_files(folder: Path, written: Written, n_texts: int, tell: Tell, known:
     registered |= {row.manifest for row in written.shards}
     registered |= {folder / "conversations" / name for name in _kept(n_texts)}
     # Each is whole in itself, found by its name and made anew where it is gone; the store has no row of it.
-    registered |= set((folder / "compressed").glob("*.parquet"))
+    registered |= {path for kind in ("compressed", "embeddings") for path in (folder / kind).glob("*.parquet")}
     open_keys = {row.shard.key for row in written.shards if row.state is not ShardState.ENDED}
     n_seen = 0
     for path in sorted(_files(folder)):

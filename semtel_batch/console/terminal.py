@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import rich.console
@@ -24,6 +25,7 @@ from rich.text import Text
 from semtel_batch import plans, report, status
 from semtel_batch.console.audit_view import audit_as_json, view_audit
 from semtel_batch.console.compare_view import comparisons_as_json, view_comparison, view_ranking
+from semtel_batch.console.distill_view import applied_as_json, distilled_as_json, view_applied, view_distilled
 from semtel_batch.console.explain_view import variant_as_json, view_variants
 from semtel_batch.console.figures import safe
 from semtel_batch.console.layout import Page
@@ -36,6 +38,7 @@ from semtel_batch.console.trace_view import view_trace
 from semtel_batch.console.watch_view import view_watch, watch_line
 from semtel_batch.logs import log_line
 from semtel_batch.plans import Alternative, Plan
+from semtel_batch.records import Usage
 
 if TYPE_CHECKING:  # only their names are needed: loading them would make every other command wait
     from polars import DataFrame
@@ -46,6 +49,7 @@ if TYPE_CHECKING:  # only their names are needed: loading them would make every 
     from semtel_batch.quality.distribution import Halo
     from semtel_batch.studies.calibrate import Findings
     from semtel_batch.studies.compare import Comparison
+    from semtel_batch.studies.distill import Applied, Distilled
     from semtel_batch.studies.evaluate import Evaluation
 
 _PIPED_COLUMNS = 100
@@ -124,6 +128,20 @@ class Console:
             self.show_json([status.as_json(one) for one in found])
         else:
             self._show(view_status(found, self._page, detail=detail))
+
+    def show_distilled(self, found: Sequence[Distilled], usage: Usage, usd: Decimal) -> None:
+        """Show what was trained, and what may be claimed of it."""
+        if self.options.json:
+            self.show_json(distilled_as_json(found, usage, usd))
+        else:
+            self._show(view_distilled(found, usage, usd))
+
+    def show_applied(self, found: Sequence[Applied], usage: Usage, usd: Decimal) -> None:
+        """Show how much of other data the networks labelled."""
+        if self.options.json:
+            self.show_json(applied_as_json(found, usage, usd))
+        else:
+            self._show(view_applied(found, usage, usd))
 
     def show_audit(self, found: Audit) -> None:
         """Show what an audit looked at and every mismatch."""

@@ -80,7 +80,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
     recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
-    recipes = _with_model(recipes, settings.compressor_model)
+    recipes = _with_model(recipes, settings.compress.model)
     find_files(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
@@ -118,7 +118,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             fresh=wish.fresh,
             measured=_measured(settings.project, asked),
             compressed=_compressed(kept, folder),
-            cpu_usd_per_hour=settings.cpu_usd_per_hour,
+            cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
             learned=_learned(settings.project),
             rows=askable(load_index(kept.folder))["row"].to_numpy(),
         )

@@ -93,6 +93,7 @@ def _fit(x: Matrix, y: npt.NDArray[np.int64], seed: int) -> tuple[list[tuple[Mat
     # Late: a second to import, and only training needs it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
 
     model = MLPClassifier(
         hidden_layer_sizes=(_HIDDEN,),
@@ -102,7 +103,8 @@ def _fit(x: Matrix, y: npt.NDArray[np.int64], seed: int) -> tuple[list[tuple[Mat
         learning_rate_init=4e-3,
         tol=1e-4,
     )
-    with warnings.catch_warnings():
+    # A network this small is trained slower on several threads than on one.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops at max_iter: good enough, and measured anyway
         model.fit(x, y)
     layers = [

@@ -18,6 +18,7 @@ from semtel_batch.planner.mix import Columns, Limit, Problem, loss_limits, solve
 from semtel_batch.planner.path import Audit, Path, certified, lay, population, serve
 from semtel_batch.planner.pilot import (
     audit_size,
+    auditing_usd,
     explore_items,
     explore_share,
     explore_size,
@@ -270,7 +271,10 @@ def _certify(pilot: Pilot, problem: Problem, path: Path, drawn: _Drawn) -> tuple
     unseen[drawn.e] = False
     is_exact = (t.arm_of(problem, np.arange(len(problem.columns))) == t.reference) & exact
     pool = np.flatnonzero(population(path, is_exact, t.of, drawn.u) & unseen)
-    n_v = min(audit_size(path, allowed, drawn.delta, t.reference_usd, len(drawn.e)), len(pool))
+    pack = np.array([lever.pack for lever in t.levers])[t.arm_of(problem, np.arange(len(problem.columns)))]
+    # Half of what the neighbours cost comes back: the plan asks them in that way anyway.
+    item_usd = t.reference_usd + auditing_usd(path, (1 + pack) / 2)
+    n_v = min(audit_size(path, allowed, drawn.delta, item_usd, len(drawn.e)), len(pool))
     v = pilot.rng.choice(pool, n_v, replace=False)
     unseen[v] = False
     arms = np.stack([t.arm_of(problem, serve(problem, x, t.of[v], drawn.u[v])) for x in path.steps])

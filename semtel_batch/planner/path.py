@@ -21,7 +21,7 @@ import numpy.typing as npt
 from semtel_batch.planner.mix import Floats, Ints, Limit, Mix, Problem, loss_limits, solve
 from semtel_batch.quality.certificate import hypergeometric_cdf
 
-SCALES = (0.0, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.25, 1.6, 2.2, 3.0)
+SCALES = (0.0, 0.45, 0.6, 0.75, 0.9, 1.05, 1.25, 1.6, 2.2)
 """Shares of the allowed disagreement, as predicted, for which plans are solved. Predictions may be off either way."""
 FINER = 8
 """Plans between two solved ones: finer steps cost nothing (no correction is made for them) and end nearer the edge."""
@@ -66,10 +66,11 @@ def lay(problem: Problem, allowed: Floats, *, scales: Sequence[float] = SCALES, 
 
 
 def _finer(plans: Sequence[Floats], parts: int, n_columns: int) -> Floats:
+    """Mix neighbours; not the first two, for between the reference and the next every way would have to be audited."""
     if not plans:
         return np.zeros((0, n_columns))
-    between = [a + (b - a) * k / parts for a, b in pairwise(plans) for k in range(parts)]
-    return np.array([*between, plans[-1]])
+    between = [a + (b - a) * k / parts for a, b in pairwise(plans[1:]) for k in range(parts)]
+    return np.array([plans[0], *between, *plans[-1:]] if len(plans) > 1 else plans)
 
 
 # ── who is asked how ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -99,8 +99,17 @@ def _single(arm: int, arms: Sequence[Levers]) -> int | None:
     return None if wanted.exact else next((i for i, one in enumerate(arms) if one == wanted), None)
 
 
-def audit_size(path: Path, allowed: Floats, delta: float, reference_usd: float, taken: int) -> int:
-    """Give the size of the audit that makes the whole cheapest: each item costs a reference label, and buys certainty.
+def auditing_usd(path: Path, pack: Floats) -> float:
+    """Give what asking one audited item costs besides its reference label, at most: every way that a plan gives it.
+
+    `pack`: by column. An audited item has a request of its own, which its neighbours fill up.
+    """
+    columns = path.problem.columns
+    return float((path.steps.max(0) * columns.usd * pack).sum() / path.problem.sizes.sum())
+
+
+def audit_size(path: Path, allowed: Floats, delta: float, item_usd: float, taken: int) -> int:
+    """Give the size of the audit that makes the whole cheapest: each item costs `item_usd`, and buys certainty.
 
     With more items a plan nearer the edge passes; what that saves is read off the path's own prediction. `taken`:
     items that exploring took.
@@ -115,7 +124,7 @@ def audit_size(path: Path, allowed: Floats, delta: float, reference_usd: float, 
         # A plan passes more often than not if it lies half a standard deviation below what may be seen.
         edge = max(0.0, most - 0.7 * np.sqrt(max(most, 0))) / size * population / float(allowed.min())
         reached = np.flatnonzero(worst <= edge)
-        total = size * reference_usd + (usd[reached[-1]] if len(reached) else usd[0]) * (population - size) / n
+        total = size * item_usd + (usd[reached[-1]] if len(reached) else usd[0]) * (population - size) / n
         if total < best_usd:
             best, best_usd = size, float(total)
     return best

@@ -81,10 +81,10 @@ def test_what_plans_lean_on_is_tried_next() -> None:
     wanted = used_arms(found, ARMS, set())
     assert wanted and all(ARMS[i].votes == 1 and not ARMS[i].exact for i in wanted)
     assert used_arms(found, ARMS, set(wanted)) == []
-    size = audit_size(found, np.array([20.0]), 0.1, reference_usd=0.5, taken=20)
+    size = audit_size(found, np.array([20.0]), 0.1, item_usd=0.5, taken=20)
     assert size >= 100
     # A dearer reference is asked less.
-    assert audit_size(found, np.array([20.0]), 0.1, reference_usd=50.0, taken=20) <= size
+    assert audit_size(found, np.array([20.0]), 0.1, item_usd=50.0, taken=20) <= size
 
 
 def test_samples_are_small_and_prefer_what_looks_hard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -9,13 +10,13 @@ from decimal import Decimal
 
 from semtel_batch.families import family_with
 from semtel_batch.planner.constraints import dollars
-from semtel_batch.planner.job import Job
+from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import counted_as
 from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
 from semtel_batch.plans import Alternative, Estimate
 from semtel_batch.prices import SELF_HOSTED, shutdown_problem
-from semtel_batch.records import Endpoint, EndpointKind, Stage, Tier
+from semtel_batch.records import Endpoint, EndpointKind, Stage, Strategy, Tier, Usage
 
 
 def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
@@ -52,11 +53,21 @@ def about_compressing(job: Job, alternatives: Sequence[Alternative]) -> Iterator
     for one in estimates:
         way = (one.strategy.compressor, one.strategy.compress_rate, one.strategy.tier)
         plain = _uncompressed(one, estimates)
-        if one.strategy.compress_rate is None or job.compressed is None or way in told or plain is None:
+        if one.strategy.compress_rate is None or job.compressed is None or way in told:
             continue
         told.add(way)
         shortened = job.compressed(one.strategy.compressor or "rules", one.strategy.compress_rate)
-        yield _compression(one, plain, shortened)
+        paid = sum((line.usd for line in one.lines if line.part == "compress"), Decimal(0))
+        saved = _saved_usd(job, one, shortened) if plain is None else plain.usd - (one.usd - paid)
+        slower = shortened.cpu_s / (os.cpu_count() or 1) >= one.time_s if plain is None else one.time_s > plain.time_s
+        yield _compression(one.strategy, shortened, (paid, saved), slower=slower)
+
+
+def _saved_usd(job: Job, one: Estimate, shortened: Shortened) -> Decimal:
+    """The price of the tokens that are left out, where nobody priced the texts as they are."""
+    n_prompts = len(groups(job.classifiers, one.strategy.classifiers_per_request))
+    left_out = n_prompts * int(job.lengths.sum() - shortened.lengths.sum())
+    return job.prices.prices[one.endpoint, one.strategy.tier].cost_usd(Usage(prompt_tokens=left_out))
 
 
 def _uncompressed(one: Estimate, estimates: Sequence[Estimate]) -> Estimate | None:
@@ -65,11 +76,8 @@ def _uncompressed(one: Estimate, estimates: Sequence[Estimate]) -> Estimate | No
     return next((e for e in estimates if e.endpoint == one.endpoint and replace(e.strategy, recipe="") == same), None)
 
 
-def _compression(one: Estimate, plain: Estimate, shortened: Shortened) -> str:
-    strategy, spent = one.strategy, shortened.spent
-    paid = sum((line.usd for line in one.lines if line.part == "compress"), Decimal(0))
-    saved = plain.usd - (one.usd - paid)
-    slower = one.time_s > plain.time_s
+def _compression(strategy: Strategy, shortened: Shortened, usd: tuple[Decimal, Decimal], *, slower: bool) -> str:
+    spent, (paid, saved) = shortened.spent, usd
     verdict = "it pays" if saved > paid else "it is dearer than sending the text as it is"
     if slower:
         verdict = f"{verdict} and slower" if saved <= paid else f"{verdict}, but is slower"

@@ -7,6 +7,7 @@
     │   ├── BadPrompt                    a .prompty file
     │   └── BadStrategy                  a recipe
     ├── Incomplete              exit 3   work is still owed; run again
+    │   └── Waiting                      nothing is amiss: a provider has not answered all yet
     ├── Infeasible              exit 4   no plan keeps the constraints
     ├── StoreError              exit 1   the store is newer, corrupt or can't be written
     ├── PriceUnknown            exit 2   nothing is planned at a guessed price
@@ -69,6 +70,10 @@ class Incomplete(SemtelError):
     """Work is still owed; the same command goes on where it stopped."""
 
     exit_code = Exit.INCOMPLETE
+
+
+class Waiting(Incomplete):
+    """All was done that can be done now; a provider has not answered everything yet."""
 
 
 class Infeasible(SemtelError):

@@ -20,7 +20,7 @@ from semtel_batch.clock import Clock
 from semtel_batch.conversations import askable, load_index
 from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, cut_shards, reused_shard
-from semtel_batch.errors import Incomplete
+from semtel_batch.errors import Waiting
 from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_generation, once_more
 from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
@@ -56,7 +56,7 @@ class Runner:
     def submit(self) -> None:
         """Send what the plan says: upload batches, run the realtime share to its end.
 
-        Raises Incomplete when answers are still to be collected.
+        Raises Waiting when answers are still to be collected.
         """
         with self._working(PlanState.RUNNING):
             while self._advance():
@@ -66,8 +66,8 @@ class Runner:
     def collect(self, *, wait: bool) -> None:
         """Take in what has ended, ask again what is owed, and send it; with `wait`, until nothing is owed.
 
-        Of a cancelled plan, only what was answered before is taken in. Raises Incomplete when work is owed and `wait`
-        is off.
+        Of a cancelled plan, only what was answered before is taken in. Raises Waiting when work is owed and `wait` is
+        off.
         """
         cancelled = self._store.plan_row(self._plan.id).state is PlanState.CANCELLED
         pause = _FIRST_POLL_S
@@ -240,7 +240,7 @@ class Runner:
         if self._finished(cancelled):
             self._settle(PlanState.CANCELLED if cancelled else PlanState.DONE)
             return
-        raise Incomplete(f"Plan {self._plan.id} still waits for answers; run: semtel-batch collect {self._plan.id}")
+        raise Waiting(f"Plan {self._plan.id} still waits for answers; run: semtel-batch collect {self._plan.id}")
 
     def _settle(self, state: PlanState) -> None:
         self._store.set_problems(self._plan.id, unlabelled(self._store, self._plan))

@@ -121,13 +121,14 @@ def _check(chunk: Records, columns: Columns) -> None:
         raise chunk.problem(no_role, f"a turn has no '{columns.role}'; give every turn a role and a content.")
 
 
-def _check_columns(path: Path, found: list[str], columns: Columns) -> None:
+def check_columns(where: Path | str, found: list[str], columns: Columns) -> None:
+    """Raise BadData unless the id and what was said are among the columns found."""
     has_conversation = columns.turns in found or columns.text in found
     if columns.conversation_id in found and has_conversation:
         return
     lacking = f"'{columns.turns}' or '{columns.text}'" if not has_conversation else f"'{columns.conversation_id}'"
     raise BadData(
-        f"{path} has no column {lacking}, only {', '.join(map(repr, found[:12])) or 'none'}; "
+        f"{where} has no column {lacking}, only {', '.join(map(repr, found[:12])) or 'none'}; "
         "say in [columns] of semtel.toml which is which."
     )
 
@@ -143,7 +144,7 @@ def _read_ndjson(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Reco
         chunk = _parsed(path, block, range(first_line, first_line + n_lines), columns)
         first_line += n_lines
         if chunk.frame.height and not seen_columns:
-            _check_columns(path, _keys(block, chunk.frame, columns), columns)
+            check_columns(path, _keys(block, chunk.frame, columns), columns)
             seen_columns = True
         for start in range(0, chunk.frame.height, chunk_rows):
             stop = start + chunk_rows
@@ -276,7 +277,7 @@ def _read_csv(path: Path, columns: Columns, chunk_rows: int) -> Iterator[Records
 
 def _scanned(path: Path, scan: pl.LazyFrame, columns: Columns, chunk_rows: int) -> Iterator[Records]:
     found = scan.collect_schema()
-    _check_columns(path, found.names(), columns)
+    check_columns(path, found.names(), columns)
     present = {name: getattr(columns, name) for name in SCHEMA if getattr(columns, name) in found}
     selected = scan.select(pl.col(theirs).alias(ours) for ours, theirs in present.items())
     first = 1

@@ -14,9 +14,7 @@ import polars as pl
 
 from semtel_batch import config, strategies
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.planning import columns_of
-from semtel_batch.commands.running import running
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish, make_plan
@@ -28,10 +26,13 @@ from semtel_batch.quality.doubt import SECOND_PASS
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
 from semtel_batch.results import latest, read_labels
 from semtel_batch.rows import PlanState
+from semtel_batch.running import running
+from semtel_batch.session import Session
 from semtel_batch.store import Store, plan_folder
 from semtel_batch.strategies import Recipe, bare
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies.labelling import labelled
+from semtel_batch.wishes import columns_of
 
 _MARGIN = 0.9  # what a sample costs is nearly, not quite, in proportion to its size
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from semtel_batch import config, strategies
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.planning import columns_of
-from semtel_batch.commands.running import running
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.engines.local import Wish, make_plan
 from semtel_batch.errors import BadInput, Incomplete, Infeasible
 from semtel_batch.measurements import Kind
@@ -19,9 +17,12 @@ from semtel_batch.plans import Objective, Plan, Sample
 from semtel_batch.quality.excess import NoiseFloor
 from semtel_batch.records import Strategy, Tier
 from semtel_batch.rows import PlanState
+from semtel_batch.running import running
+from semtel_batch.session import Session
 from semtel_batch.store import Store
 from semtel_batch.studies import calibrate, certify
 from semtel_batch.studies.labelling import labelled
+from semtel_batch.wishes import columns_of
 
 
 def certify_plan(options: Mapping[str, Any], plan_id: str | None, asked: Mapping[str, Any]) -> None:

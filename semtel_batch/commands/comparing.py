@@ -10,20 +10,21 @@ from typing import Any
 
 from semtel_batch import config
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.planning import columns_of
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.commands.sides import is_plan
 from semtel_batch.commands.trials import Course, grown, sampled, trial_of
 from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.plans import Plan
 from semtel_batch.pseudonyms import under_pseudonyms
 from semtel_batch.quality.distribution import Halo
+from semtel_batch.session import Session
 from semtel_batch.store import Store
 from semtel_batch.studies.compare import Comparison, Criteria, Sides, compare, hanging_together, ranked, said
 from semtel_batch.studies.gold import read_gold
 from semtel_batch.studies.labelling import labelled
 from semtel_batch.studies.repeats import asked_again
 from semtel_batch.studies.trial import Watched, parse_waves
+from semtel_batch.wishes import columns_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.config import parse_usd
 from semtel_batch.console import Step
 from semtel_batch.conversations import askable, load_hashes, load_index, load_texts
@@ -26,6 +26,7 @@ from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.network import Network, drift, guess
 from semtel_batch.records import Classifier, Endpoint, Tier, Usage
 from semtel_batch.results import final_labels
+from semtel_batch.session import Session
 from semtel_batch.store import Store
 from semtel_batch.studies.distill import Applied, Distilled, Source, data_hash, distil, keep, newest
 from semtel_batch.tabular import write_table

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.errors import BadInput
 from semtel_batch.resources import shipped
+from semtel_batch.session import Session
 
 ALIASES = {
     "azure": "endpoints",

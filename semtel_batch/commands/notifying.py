@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from semtel_batch.commands.session import Session
 from semtel_batch.errors import Incomplete, SemtelError
 from semtel_batch.plans import Plan
 from semtel_batch.rows import PlanState
+from semtel_batch.session import Session
 from semtel_batch.status import plan_status
 from semtel_batch.store import Store
 

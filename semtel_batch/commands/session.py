@@ -1,47 +1,17 @@
-"""What every command has: where the project is, and whom it speaks to."""
+"""What the command line says about a session: output, messages, what to run at the end."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semtel_batch import config
-from semtel_batch.config import Settings
 from semtel_batch.console import Console, Options
 from semtel_batch.errors import BadInput
-from semtel_batch.keys import Keys
 from semtel_batch.logs import JsonLines
-from semtel_batch.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What every command has: where the project is, and whom it speaks to."""
-
-    project: Path
-    console: Console
-    tasks: int  # processes that the user says ask the same endpoints, this one too
-    on_done: tuple[str, ...] = ()  # the program and arguments to run when a plan is over
-
-    @property
-    def settings(self) -> Settings:
-        return config.load(self.project, os.environ)
-
-    @property
-    def environ(self) -> Keys:
-        """The environment, with what an endpoint's api_key_cmd prints; semtel.toml is read only if one is needed."""
-        return Keys(os.environ, lambda: self.settings.key_commands)
-
-    @contextmanager
-    def store(self) -> Iterator[Store]:
-        with closing(Store(self.project, create=False)) as store:
-            yield store
+from semtel_batch.session import Session
 
 
 def open_session(options: Mapping[str, Any]) -> Session:

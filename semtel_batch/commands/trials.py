@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.running import running
-from semtel_batch.commands.session import Session
 from semtel_batch.commands.sides import crossed, find_side, is_plan
 from semtel_batch.conversations import Columns
 from semtel_batch.engines.local import Wish, make_plan
@@ -19,6 +17,8 @@ from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.pseudonyms import under_pseudonyms
 from semtel_batch.rows import PlanState
+from semtel_batch.running import running
+from semtel_batch.session import Session
 from semtel_batch.status import plan_status
 from semtel_batch.store import Store
 from semtel_batch.studies.compare import Comparison, Sides, compare

@@ -9,10 +9,10 @@ from typing import Any
 from semtel_batch import results
 from semtel_batch.commands.notifying import notified
 from semtel_batch.commands.planning import planned
-from semtel_batch.commands.running import running
 from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
 from semtel_batch.report import report as make_report
+from semtel_batch.running import running
 from semtel_batch.tabular import write_table
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import rich.console
@@ -251,12 +252,17 @@ class Console:
 
     @contextmanager
     def progress(self, look: Callable[[], status.PlanStatus] | None = None) -> Iterator[Progress]:
-        """Show steps as they advance: bars on a terminal, a line now and then elsewhere, nothing when hushed.
+        """Show steps as they advance: bars on a terminal or in a notebook, else a line now and then; nothing if hushed.
 
         With `look`, a terminal shows where that plan stands in the place of bars.
         """
         if self._hushed:
             yield silent_progress()
+        elif self._err.is_jupyter and find_spec("ipywidgets") is not None:  # what rich draws with there
+            from semtel_batch.console.bars import live_progress  # as below
+
+            with live_progress(self._err) as bars:
+                yield bars
         elif not self._err.is_terminal or self.options.log_json:
             yield plain_progress(self.say, self._clock)
         elif look is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from semtel_batch.planner.shorter import Shortened, foresee
 from semtel_batch.planner.sweep import Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
+from semtel_batch.private import begin_private, make_private_folder
 from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
 from semtel_batch.reuse import find_answered
 from semtel_batch.store import Store, plan_folder, store_path
@@ -52,6 +53,7 @@ class Wish:
     columns: Columns
     sample: Sample | None = None  # None: all of the source
     points: tuple[Recipe, ...] = ()  # a study's own recipes, in the place of those that are looked up
+    write: Callable[[Path], None] | None = None  # the data as parquet, if it is in no file; `source` then names it
 
 
 def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
@@ -81,20 +83,14 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
     recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
     recipes = _with_model(recipes, settings.compress.model)
-    find_files(wish.source)
+    if wish.write is None:
+        find_files(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id), is_kept=is_kept) as folder:
         encoding = encoding_of(endpoints[0])
-        kept = ingest(
-            wish.source,
-            wish.columns,
-            folder / "conversations",
-            encoding,
-            sample=wish.sample,
-            hash_ids=settings.hash_ids,
-        )
+        kept = _ingested(settings, wish, folder, encoding)
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         yield Job(
@@ -122,6 +118,24 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             learned=_learned(settings.project),
             rows=askable(load_index(kept.folder))["row"].to_numpy(),
         )
+
+
+def _ingested(settings: Settings, wish: Wish, folder: Path, encoding: str) -> Ingested:
+    """Keep the conversations; what is in no file is written down for it, and taken away again."""
+    source, given = wish.source, folder / "given.parquet"
+    if wish.write is not None:
+        make_private_folder(folder)
+        begin_private(given)
+        wish.write(given)
+        source = str(given)
+    try:
+        return ingest(
+            source, wish.columns, folder / "conversations", encoding, sample=wish.sample, hash_ids=settings.hash_ids
+        )
+    except BadData as problem:
+        raise BadData(str(problem).replace(str(given), wish.source)) from problem
+    finally:
+        given.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from reported_plan import classifier, executed, items, plan
 
 from semtel_batch.checkup import Finding
-from semtel_batch.console import Console, Options, Step, Streams
+from semtel_batch.console import Console, Options, Step, Streams, terminal
 from semtel_batch.console.figures import brief, clip, duration, money, safe, several, share, tokens
 from semtel_batch.console.progress import line_of
 from semtel_batch.errors import BadInput
@@ -593,3 +594,14 @@ def test_safe_shows_what_would_steer(text: str, said: str) -> None:
 def test_clip() -> None:
     assert clip("abcdef", 6) == "abcdef"
     assert clip("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_notebook_gets_bars_only_where_it_can_draw_them(drawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Screen()
+    monkeypatch.setattr(screen.console._err, "is_jupyter", True)
+    monkeypatch.setattr(terminal, "find_spec", lambda name: name if drawn and name == "ipywidgets" else None)
+    bars = object()
+    monkeypatch.setattr("semtel_batch.console.bars.live_progress", lambda _screen: nullcontext(bars))
+    with screen.console.progress() as progress:
+        assert (progress is bars) is drawn

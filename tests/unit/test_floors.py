@@ -52,6 +52,7 @@ FLOORS = {
     "tokens": 1,
     "parts": 1,
     "tabular": 1,
+    "frames": 2,
     "project": 1,
     "migrate": 1,
     "mapping": 1,
@@ -93,21 +94,26 @@ FLOORS = {
     "work": 8,
     "batching": 9,
     "engines": 9,
+    "wishes": 10,
     "purging": 8,
     "audit": 9,
     "runner": 10,
     # the user
     "console": 11,
     "page": 11,
-    "commands": 12,
-    "cli": 13,
-    "__main__": 14,
+    "session": 12,
+    "running": 13,
+    "commands": 14,
+    "api": 14,
+    "cli": 15,
+    "__main__": 16,
     # beside: a counterpart, not a mirror
     "sandbox": 0,
 }
 
 SAME_FLOOR = {
     ("page", "console"): "figures are written in one way",
+    ("__init__", "api"): "only the types; the names are looked up when they are used",
     ("plans", "records"): "plans are made of records",
     ("measurements", "records"): "strategies are records",
     ("rows", "records"): "rows of the store are made of records",
@@ -146,6 +152,8 @@ LATE = {
 """What is imported inside a function, by whom, and why it can't stand at the top."""
 
 DYNAMIC = {
+    "__init__": "`semtel-batch --help` need not wait for what Python's users need",
+    "console.terminal": "whether a notebook can draw bars",
     "cli": "`--help` need not wait for Polars",
     "compose.compress.llmlingua2": "whether an extra is there, and a file of its",
 }

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from small_job import REALTIME_NAIVE, START, plan
 
-from semtel_batch.commands import running
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch import running
+from semtel_batch.commands.session import open_session
 from semtel_batch.errors import KeyMissing
 from semtel_batch.records import Tier
+from semtel_batch.session import Session
 from semtel_batch.store import Store
 from semtel_batch.transport.protocol import Transport
 

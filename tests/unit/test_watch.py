@@ -16,7 +16,7 @@ import reported_plan
 
 from semtel_batch.commands import watching
 from semtel_batch.commands.notifying import notified
-from semtel_batch.commands.session import Session, open_session
+from semtel_batch.commands.session import open_session
 from semtel_batch.console import Console, Options
 from semtel_batch.console.layout import Page
 from semtel_batch.console.terminal import Streams
@@ -24,6 +24,7 @@ from semtel_batch.console.watch_view import view_watch, watch_line
 from semtel_batch.errors import BadInput, EndpointError, Incomplete
 from semtel_batch.records import Stage, Tier
 from semtel_batch.rows import PlanState, ShardState
+from semtel_batch.session import Session
 from semtel_batch.status import PlanStatus, ShardStatus, serving, time_left_s
 
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)

@@ -1,0 +1,71 @@
+"""Frames of every kind are written as the same conversations, and labels come back in the kind that was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from semtel_batch.errors import BadData
+from semtel_batch.frames import Kind, given_back, kind_of, writer
+from semtel_batch.sources import Columns
+
+TURNS = [[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Bonjour"}], []]
+FRAME = pl.DataFrame({"conversation_id": ["a", "b"], "turns": TURNS, "beside": [1.5, None]})
+KINDS: dict[Kind, Any] = {
+    Kind.POLARS: FRAME,
+    Kind.LAZY: FRAME.lazy(),
+    Kind.ARROW: pa.table({"conversation_id": ["a", "b"], "turns": TURNS, "beside": [1.5, None]}),
+    Kind.PANDAS: pd.DataFrame(
+        {"conversation_id": ["a", "b"], "turns": TURNS, "beside": [object(), None]}, index=[7, 9]
+    ),
+}
+
+
+def test_every_kind_is_tried() -> None:
+    assert set(KINDS) == set(Kind)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_frame_is_written_as_the_same_conversations(kind: Kind, tmp_path: Path) -> None:
+    assert kind_of(KINDS[kind]) is kind
+    writer(KINDS[kind], Columns())(tmp_path / "given.parquet")
+    written = pl.read_parquet(tmp_path / "given.parquet")
+    assert written.columns == ["conversation_id", "turns"], "what nobody asked for is left out"
+    assert written["conversation_id"].to_list() == ["a", "b"]
+    assert written["turns"].to_list() == TURNS
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_labels_come_back_in_the_kind_that_was_given(kind: Kind) -> None:
+    labels = pl.DataFrame({"conversation_id": ["a", "b"], "topic": ["Travel", None]})
+    back = given_back(labels, kind)
+    assert kind_of(back) is kind
+    rows = back.collect().to_dicts() if kind is Kind.LAZY else None
+    rows = back.to_pylist() if kind is Kind.ARROW else rows
+    rows = pl.from_pandas(back).to_dicts() if kind is Kind.PANDAS else rows
+    assert (rows or back.to_dicts()) == labels.to_dicts()
+
+
+def test_other_names_of_columns_are_known() -> None:
+    with pytest.raises(BadData, match=r"The polars.DataFrame has no column 'turns' or 'body', only 'conversation_id'"):
+        writer(FRAME.select("conversation_id"), Columns(text="body"))
+
+
+@pytest.mark.parametrize("data", [3, {"conversation_id": ["a"]}, FRAME["turns"], None])
+def test_what_is_no_frame_is_refused(data: object) -> None:
+    with pytest.raises(BadData, match="holds no conversations that can be read; give a path"):
+        kind_of(data)
+
+
+def test_a_frame_that_fails_while_it_is_read_is_bad_data(tmp_path: Path) -> None:
+    broken = FRAME.lazy().with_columns(turns=pl.col("conversation_id").str.to_integer())
+    with pytest.raises(BadData, match=r"The polars.LazyFrame can't be read"):
+        writer(broken, Columns())(tmp_path / "given.parquet")
+    odd = pd.DataFrame({"conversation_id": ["a", 5], "text": ["x", object()]})
+    with pytest.raises(BadData, match=r"The pandas.DataFrame can't be read"):
+        writer(odd, Columns())(tmp_path / "given.parquet")

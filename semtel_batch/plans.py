@@ -198,15 +198,15 @@ class PromptSize:
     """Tokens of a request besides its conversations. The schema counts as its compact JSON (assumed, not published)."""
 
     static_tokens: int  # system message, schema, message overhead
-    answer_tokens: int  # expected per conversation
+    answer_tokens: float  # expected per conversation
     longest_answer_tokens: int  # if every label were the longest one
-    envelope_tokens: int  # the answer's {"results": […]}
+    envelope_tokens: float  # the answer's {"results": […]}
     slack: float  # room for white space in the answer
     reasoning_tokens: int = 0  # expected and hidden, a request
     reasoning_reserve: int = 0  # room for them in the cap
 
     def expected_completion_tokens(self, n: int) -> int:
-        return self.envelope_tokens + n * self.answer_tokens + self.reasoning_tokens
+        return round(self.envelope_tokens + n * self.answer_tokens) + self.reasoning_tokens
 
     def max_completion_tokens(self, n: int) -> int:
         """The cap sent with a request: no valid answer is longer, and a runaway one is cut early."""

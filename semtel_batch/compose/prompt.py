@@ -286,17 +286,37 @@ def _measure(
     longest = [labels[max(range(len(x)), key=x.__getitem__)] for labels, x in zip(choices, lengths, strict=True)]
     keys = tokens('{"id":10') + sum(tokens(f',"{c.name}":') for c in classifiers) + tokens("},")
     longest_tokens = keys + sum(max(x) for x in lengths)
-    indented = _indented([c.name for c in classifiers], longest, tokens)
+    names = [c.name for c in classifiers]
+    indented = _indented(names, longest, tokens)
+    envelope, entry = _compact(names, choices, tokens.encoding)
     static = tokens(system) + 2 * family.message_overhead + family.reply_overhead
     return PromptSize(
         static_tokens=static + (tokens(orjson.dumps(schema).decode()) if schema else 0),
-        answer_tokens=keys + sum(round(sum(x) / len(x)) for x in lengths),
+        answer_tokens=entry,
         longest_answer_tokens=longest_tokens,
-        envelope_tokens=tokens('{"results":[]}'),
+        envelope_tokens=envelope,
         slack=max(1.5 if schema else 2.0, 1.05 * indented / longest_tokens),
         reasoning_tokens=family.reasoning_tokens,
         reasoning_reserve=family.reasoning_reserve,
     )
+
+
+def _compact(names: Sequence[str], choices: Sequence[Sequence[str]], encoding: str) -> tuple[float, float]:
+    """Tokens of a compact answer besides its entries, and of one entry, where every label is as likely as the others.
+
+    Counted on whole answers, one entry each and all in one: of pieces counted apart, 13 to 26 % too many come out,
+    because brackets, quotes and commas share tokens.
+    """
+    n = max(len(labels) for labels in choices)
+    entries = [
+        {"id": i % 10 + 1, **{name: labels[i % len(labels)] for name, labels in zip(names, choices, strict=True)}}
+        for i in range(n)
+    ]
+    answers = [orjson.dumps({"results": some}).decode() for some in (*([{**e, "id": 1}] for e in entries), entries)]
+    counts = count(answers, encoding)
+    alone, together = float(counts[:-1].mean()), float(counts[-1])
+    entry = (together - alone) / (n - 1) if n > 1 else alone
+    return alone - entry, entry
 
 
 def _indented(names: Sequence[str], labels: Sequence[str], tokens: _Counter) -> int:

@@ -279,7 +279,7 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
     answer = learned.answer(case.model, ask.stage, ask.versions, size.envelope_tokens, size.answer_tokens)
     thought = learned.hidden(case.model, case.family.reasoning_tokens)
     cache = learned.cache(case.model, tier, ask.stage, ask.versions)
-    expected = envelopes + round(ask.n_conversations * answer.mean)
+    expected = round(envelopes + ask.n_conversations * answer.mean)
     longest = int(size.slack * (envelopes + ask.n_conversations * size.longest_answer_tokens))
     hidden = round(ask.n_requests * thought.mean)
     hidden_high = max(hidden, ask.n_requests * case.family.reasoning_tokens_high)

@@ -108,7 +108,7 @@ class Learned:
             self._fits[model] = _fit([o for o in self.observations if o.model == model], encoding_known=known)
         return self._fits[model]
 
-    def answer(self, model: str, stage: Stage, versions: Versions, envelope: int, expected: int) -> Known:
+    def answer(self, model: str, stage: Stage, versions: Versions, envelope: float, expected: float) -> Known:
         """Visible tokens of an answer for each conversation: of this classifier set, or else as expected."""
         own = [o for o in self._first(model, stage) if o.versions == versions and o.n_conversations]
         n = sum(o.n_billed for o in own)

@@ -342,6 +342,18 @@ def test_no_valid_answer_is_cut_by_the_cap(sets: dict[str, list[str]], n: int, i
     assert int(count([written], O200K)[0]) <= size.max_completion_tokens(n)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+def test_an_expected_answer_has_the_tokens_of_whole_answers(n: int) -> None:
+    """Of pieces counted apart there are more: brackets, quotes and commas share tokens."""
+    asked_for = (TOPIC, EXPERTISE)
+    size = word(asked_for, Stage.CLASSIFY, endpoint(), None).size
+    answers = []
+    for start in range(60):
+        of = [{c.name: c.label_names[(start + i) % len(c.labels)] for c in asked_for} for i in range(n)]
+        answers.append(orjson.dumps({"results": [{"id": i + 1, **labels} for i, labels in enumerate(of)]}).decode())
+    assert size.expected_completion_tokens(n) == pytest.approx(count(answers, O200K).mean(), rel=0.04, abs=0.6)
+
+
 def test_hidden_reasoning_has_room_beside_the_answer() -> None:
     plain, reasoning = asked(model="gpt-4.1-mini").size, asked(model="gpt-5-mini").size
     reserve = reasoning.max_completion_tokens(3) - plain.max_completion_tokens(3)

@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import quality_cleaning
+import quality_sandbox
 import quality_statistics
 from quality_statistics import Bar
 
-SECTIONS: Mapping[str, Callable[[], Sequence[Bar]]] = {**quality_statistics.SECTIONS, **quality_cleaning.SECTIONS}
+SECTIONS: Mapping[str, Callable[[], Sequence[Bar]]] = {
+    **quality_statistics.SECTIONS,
+    **quality_cleaning.SECTIONS,
+    **quality_sandbox.SECTIONS,  # whole runs against the sandbox, last because they take the longest
+}
 
 
 def main(names: Sequence[str]) -> int:

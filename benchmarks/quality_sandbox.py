@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 import orjson
 import polars as pl
 from conversation_data import conversations
+from quality_statistics import Bar
 
 from semtel_batch.plans import Plan
 from semtel_batch.quality.votes import Instability, estimate, router_residual
@@ -106,9 +107,9 @@ def agreement(reference: pl.DataFrame, labels: pl.DataFrame) -> tuple[int, int]:
     return int((both["label"] != both["label_other"]).sum()), both.height
 
 
-def bench_router() -> bool:
-    """Print each bar with what was measured; True if all are kept."""
-    kept = True
+def router() -> list[Bar]:
+    """Print what was measured of each model, and give the bars."""
+    bars: list[Bar] = []
     with tempfile.TemporaryDirectory() as place:
         data, gold = write_data(Path(place))
         for name, (mean, correlation) in MODELS.items():
@@ -116,20 +117,23 @@ def bench_router() -> bool:
                 model_behind="scripted", gold=str(gold), packed_flip=mean, packed_flip_correlation=correlation
             )
             with project(settings) as at:
-                kept &= _one_model(at, data, name, Instability(mu=mean, rho=correlation))
-    return kept
+                bars += _one_model(at, data, name, Instability(mu=mean, rho=correlation))
+    return bars
 
 
-def _one_model(at: Project, data: Path, name: str, scripted: Instability) -> bool:
+SECTIONS: Mapping[str, Callable[[], Sequence[Bar]]] = {"router": router}
+
+
+def _one_model(at: Project, data: Path, name: str, scripted: Instability) -> list[Bar]:
     naive, _, reference = at.run(data, "naive")
     packed, _, once = at.run(data, at.recipe("once", conversations_per_request=PACK))
     twice = at.recipe("twice", conversations_per_request=PACK, doubt="rerun")
-    router, plan, routed = at.run(data, twice, "--fresh")
+    second, plan, routed = at.run(data, twice, "--fresh")
     naive_tokens = tokens(naive)
     say(f"{name}: mean {scripted.mu}, correlation {scripted.rho}; {N:,} conversations, {PACK} a prompt")
     say(
         f"  tokens: naive {naive_tokens:,}; packed {tokens(packed) / naive_tokens:.1%}; router "
-        f"{tokens(router) / naive_tokens:.1%}"
+        f"{tokens(second) / naive_tokens:.1%}"
     )
     (x1, n), (x2, _) = agreement(reference, once), agreement(reference, routed)
     closed = router_residual(scripted)
@@ -142,19 +146,24 @@ def _one_model(at: Project, data: Path, name: str, scripted: Instability) -> boo
         f"  predicted from 1,500 items' two runs: {fitted:.2%} differ ({low:.2%} to {high:.2%}); "
         f"measured on the others {measured:.2%}"
     )
-    checks = {
-        "measured within the prediction's interval": low <= measured <= high,
-        "router within 1 point of the closed form": abs(x2 / n - closed) <= 0.01,
-    }
+    span = f"{low:.2%} to {high:.2%}"
+    bars = [
+        Bar(f"{name}: measured within the prediction's interval", f"{measured:.2%}", span, low <= measured <= high),
+        Bar(
+            f"{name}: router within 1 point of the closed form",
+            f"{x2 / n:.2%}",
+            f"{closed:.2%}",
+            abs(x2 / n - closed) <= 0.01,
+        ),
+    ]
     if name == "GPT-4":
-        checks |= {
-            "one packed run agrees at most 95.5 %": 1 - x1 / n <= 0.955,
-            "the router agrees at least 97 %": 1 - x2 / n >= 0.97,
-            "at most 45 % of the naive tokens": tokens(router) / naive_tokens <= 0.45,
-        }
-    for what, ok in checks.items():
-        say(f"  {'kept  ' if ok else 'MISSED'} {what}")
-    return all(checks.values())
+        share = tokens(second) / naive_tokens
+        bars += [
+            Bar(f"{name}: one packed run agrees", f"{1 - x1 / n:.2%}", "at most 95.5 %", 1 - x1 / n <= 0.955),
+            Bar(f"{name}: the router agrees", f"{1 - x2 / n:.2%}", "at least 97 %", 1 - x2 / n >= 0.97),
+            Bar(f"{name}: the router's share of the naive tokens", f"{share:.1%}", "at most 45 %", share <= 0.45),
+        ]
+    return bars
 
 
 def _predicted(
@@ -225,7 +234,11 @@ def main() -> None:
     asked = parser.parse_intermixed_args()
     if asked.what == "calibrate":
         bench_calibrate([file.resolve() for file in asked.files], asked.n)
-    elif not bench_router():
+        return
+    bars = router()
+    for bar in bars:
+        say(f"  {'kept  ' if bar.holds else 'MISSED'} {bar.what}: {bar.figure}; bar: {bar.bar}")
+    if not all(bar.holds for bar in bars):
         raise SystemExit(1)
 
 

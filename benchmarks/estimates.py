@@ -178,7 +178,7 @@ class Biller:
     def bill(self) -> None:
         job, strategy, n = self.case.job, self.plan.chosen.strategy, len(self.case.job.lengths)
         sent = lengths_of(job, strategy)
-        for group in groups(job.classifiers, strategy.classifiers_per_request):
+        for group in groups(job.classifiers, strategy):
             self._pass(group, Stage.CLASSIFY, sent, strategy.tier)
             if strategy.doubt is Doubt.GRADER:
                 self._pass(group, Stage.GRADE, sent, strategy.tier)

@@ -121,6 +121,7 @@ class Strategy:
     tier: Tier
     conversations_per_request: int = 1
     classifiers_per_request: int = 1  # 0: all in one prompt
+    groups: tuple[tuple[str, ...], ...] = ()  # classifiers named to share a prompt, in its place; the others alone
     truncate_to: int | None = None  # tokens of a conversation's text
     keep: Keep = Keep.HEAD
     compress_rate: float | None = None  # share of tokens kept, asked for
@@ -130,11 +131,23 @@ class Strategy:
     model: str | None = None  # None: whatever model the endpoint serves
 
     @property
+    def combines(self) -> bool:
+        """Whether a prompt may ask several classifiers."""
+        return self.classifiers_per_request != 1 or bool(self.groups)
+
+    @property
+    def together(self) -> str:
+        """How many classifiers share a prompt, as shown: all, 2, or the sizes of the groups named, 3+2."""
+        if self.groups:
+            return "+".join(str(len(group)) for group in self.groups)
+        return str(self.classifiers_per_request) if self.classifiers_per_request else "all"
+
+    @property
     def changes_labels(self) -> bool:
         """Whether labels may differ from the naive way's by more than its own noise."""
         return (
             self.conversations_per_request > 1
-            or self.classifiers_per_request != 1
+            or self.combines
             or self.truncate_to is not None
             or self.compress_rate is not None
             or self.tier is Tier.DECISIONS

@@ -11,15 +11,16 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from semtel_batch.errors import BadStrategy
+from semtel_batch.parameters import BOUNDED, PARAMETERS, is_number
 from semtel_batch.plans import Quality
-from semtel_batch.records import Doubt, Keep, Strategy, Tier
+from semtel_batch.records import Doubt, Strategy, Tier
 from semtel_batch.resources import read_small, shipped
 
 MAX_GRID = 500
@@ -47,6 +48,8 @@ class Bounds:
 
     def holds(self, strategy: Strategy) -> bool:
         value = getattr(strategy, self.parameter)
+        if self.parameter == "classifiers_per_request" and strategy.groups:
+            value = max(map(len, strategy.groups))
         return value is not None and self.low <= value <= self.high
 
 
@@ -107,7 +110,7 @@ def levers_of(strategy: Strategy) -> tuple[Lever, ...]:
     """The levers of a strategy that may change labels."""
     used = {
         Lever.PACKING: strategy.conversations_per_request > 1,
-        Lever.COMBINING: strategy.classifiers_per_request != 1,
+        Lever.COMBINING: strategy.combines,
         Lever.TRUNCATING: strategy.truncate_to is not None,
         Lever.COMPRESSING: strategy.compress_rate is not None,
         Lever.DECIDING: strategy.tier is Tier.DECISIONS,
@@ -127,7 +130,9 @@ def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
     doubting = replace(naive, doubt=strategy.doubt, confidence_below=strategy.confidence_below)
     alone = {
         Lever.PACKING: replace(doubting, conversations_per_request=strategy.conversations_per_request),
-        Lever.COMBINING: replace(naive, classifiers_per_request=strategy.classifiers_per_request),
+        Lever.COMBINING: replace(
+            naive, classifiers_per_request=strategy.classifiers_per_request, groups=strategy.groups
+        ),
         Lever.TRUNCATING: replace(naive, truncate_to=strategy.truncate_to, keep=strategy.keep),
         Lever.COMPRESSING: replace(naive, compress_rate=strategy.compress_rate, compressor=strategy.compressor),
         Lever.DECIDING: replace(naive, tier=Tier.DECISIONS),
@@ -239,9 +244,13 @@ def _name(document: Mapping[str, Any], path: Path) -> str:
 def _grid(table: Any, path: Path) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if not isinstance(table, dict) or "tier" not in table:
         raise _bad(path, "grid", 'is missing its tier; write [grid] and below it, say, tier = ["batch"]')
-    _only(table, set(_PARAMETERS), path, "grid.")
+    _only(table, set(PARAMETERS), path, "grid.")
     if "grade" in table and "doubt" in table:
         raise _bad(path, "grid.grade", 'stands beside doubt; leave it out and write doubt = ["grader"]')
+    if "groups" in table and "classifiers_per_request" in table:
+        raise _bad(
+            path, "grid.groups", "stands beside classifiers_per_request; one of the two says who shares a prompt"
+        )
     grid = tuple((key, _values(key, value, path)) for key, value in table.items())
     size = math.prod(len(values) for _, values in grid)
     if size > MAX_GRID:
@@ -250,14 +259,20 @@ def _grid(table: Any, path: Path) -> tuple[tuple[str, tuple[Any, ...]], ...]:
 
 
 def _values(key: str, value: Any, path: Path) -> tuple[Any, ...]:
-    read, allowed = _PARAMETERS[key]
-    listed = value if isinstance(value, list) else [value]
+    read, allowed = PARAMETERS[key]
+    listed = value if isinstance(value, list) and not _is_one_grouping(key, value) else [value]
     if not listed:
         raise _bad(path, f"grid.{key}", f"is an empty list; give at least one of: {allowed}")
     try:
         return tuple(dict.fromkeys(read(one) for one in listed))
     except (TypeError, ValueError) as error:
         raise _bad(path, f"grid.{key}", f"is {value!r}; allowed: {allowed}") from error
+
+
+def _is_one_grouping(key: str, value: list[Any]) -> bool:
+    """A grouping is a list of lists by itself; a list of them is a level deeper."""
+    deeper = value and isinstance(value[0], list) and value[0] and isinstance(value[0][0], list)
+    return key == "groups" and bool(value) and not deeper
 
 
 def _evidence(table: Any, path: Path, where: str) -> Evidence:
@@ -287,10 +302,10 @@ def _lever(table: Mapping[str, Any], path: Path, where: str) -> Lever:
 
 def _bounds(key: str, value: Any, path: Path, where: str) -> Bounds:
     named = f"{where}when.{key}"
-    if key not in _BOUNDED:
-        raise _bad(path, named, f"is not a number a strategy has; allowed: {', '.join(_BOUNDED)}")
+    if key not in BOUNDED:
+        raise _bad(path, named, f"is not a number a strategy has; allowed: {', '.join(BOUNDED)}")
     numbers = value if isinstance(value, list) else [value, value]
-    if len(numbers) != 2 or not all(_is_number(one) for one in numbers) or numbers[0] > numbers[1]:
+    if len(numbers) != 2 or not all(is_number(one) for one in numbers) or numbers[0] > numbers[1]:
         raise _bad(path, named, f"is {value!r}; give one number, or the lowest and the highest as [low, high]")
     return Bounds(parameter=key, low=float(numbers[0]), high=float(numbers[1]))
 
@@ -313,13 +328,9 @@ def _number(
     table: Mapping[str, Any], key: str, path: Path, where: str, *, high: float, default: float | None = None
 ) -> float:
     value = table.get(key, default)
-    if not _is_number(value) or not 0 <= value <= high:
+    if not is_number(value) or not 0 <= value <= high:
         raise _bad(path, where + key, f"is {value!r}; it takes a number from 0 to {high:g}")
     return float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _only(table: Mapping[str, Any], allowed: set[str], path: Path, where: str) -> None:
@@ -330,66 +341,3 @@ def _only(table: Mapping[str, Any], allowed: set[str], path: Path, where: str) -
 
 def _bad(path: Path, key: str, what: str) -> BadStrategy:
     return BadStrategy(f"{path}: {key} {what}.")
-
-
-# ── the parameters a grid may vary ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(value)
-        return value
-
-    return read
-
-
-def _cut(value: Any) -> int | None:
-    return None if value == 0 and not isinstance(value, bool) else _whole(16, 1_000_000)(value)
-
-
-def _rate(value: Any) -> float | None:
-    if not _is_number(value) or not 0.1 <= value <= 1:
-        raise ValueError(value)
-    return None if value == 1 else float(value)
-
-
-def _probability(value: Any) -> float:
-    if not _is_number(value) or not 0 < value < 1:
-        raise ValueError(value)
-    return float(value)
-
-
-def _compressor(value: Any) -> str:
-    backend, _, model = _word(value).partition(":")
-    if backend not in ("rules", "llmlingua2") or (model and backend == "rules"):
-        raise ValueError(value)
-    return str(value)
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(value)
-    return value
-
-
-def _word(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(value)
-    return value
-
-
-_PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "tier": (Tier, ", ".join(Tier)),
-    "conversations_per_request": (_whole(1, 200), "whole numbers from 1 to 200"),
-    "classifiers_per_request": (_whole(0, 100), "whole numbers from 0 (all in one prompt) to 100"),
-    "truncate_to": (_cut, "whole numbers of tokens from 16 to 1000000, or 0 for the whole text"),
-    "keep": (Keep, ", ".join(Keep)),
-    "compressor": (_compressor, "rules, llmlingua2, or llmlingua2:MODEL with a folder or a hub's id"),
-    "compress_rate": (_rate, "shares of the text to keep, from 0.1 to 1 (1: no compression)"),
-    "doubt": (Doubt, ", ".join(Doubt)),
-    "grade": (_switch, 'true, false (true is the same as doubt = "grader")'),
-    "confidence_below": (_probability, "probabilities above 0 and below 1"),
-    "model": (_word, "names of models that an endpoint serves"),
-}
-_BOUNDED = ("conversations_per_request", "classifiers_per_request", "truncate_to", "compress_rate")

@@ -21,6 +21,7 @@ from semtel_batch.engines.local import Wish, make_plan
 from semtel_batch.errors import BadConfig, Incomplete, Infeasible, PriceUnknown
 from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
 from semtel_batch.parts import APART, APART_ROWS, read_parts, write_part
+from semtel_batch.planner.job import grouped_for
 from semtel_batch.plans import Objective, Plan, Sample
 from semtel_batch.quality.doubt import SECOND_PASS
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
@@ -29,7 +30,7 @@ from semtel_batch.rows import PlanState
 from semtel_batch.running import running
 from semtel_batch.session import Session
 from semtel_batch.store import Store, plan_folder
-from semtel_batch.strategies import Recipe, bare
+from semtel_batch.strategies import Recipe, bare, levers_of
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies.labelling import labelled
 from semtel_batch.wishes import columns_of
@@ -164,10 +165,13 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
     for endpoint in settings.endpoints[1:]:
         if endpoint.priced_as != first.priced_as and asked.tier in endpoint.tiers and not asked.wish.recipes:
             made.append(_arm(session, wish, endpoint, Role.ARM))
-    n_classifiers, longest = len(made[0][1].classifiers), made[0][1].data.max_tokens
-    for recipe, strategy in study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes)):
-        if n_classifiers == 1 and strategy.classifiers_per_request != 1:
+    classifiers, longest = made[0][1].classifiers, made[0][1].data.max_tokens
+    tried = set()
+    for recipe, point_ in study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes)):
+        strategy = grouped_for(classifiers, point_)
+        if not levers_of(strategy) or bare(strategy) in tried:  # of these classifiers none are combined by it
             continue
+        tried.add(bare(strategy))
         n_asked, n_audited = study.n_audited(parts, strategy, n_population)
         if not n_audited:
             continue

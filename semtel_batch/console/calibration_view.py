@@ -65,8 +65,7 @@ def _row(one: Measured, found: Findings, page: Page) -> list[Any]:
 
 
 def _how(strategy: Strategy) -> str:
-    m = strategy.classifiers_per_request or "all"
-    parts = [f"{strategy.conversations_per_request}×{m}"]
+    parts = [f"{strategy.conversations_per_request}×{strategy.together}"]
     if strategy.truncate_to is not None:
         parts.append(f"≤{strategy.truncate_to} {strategy.keep}")
     if strategy.compress_rate is not None:
@@ -153,6 +152,7 @@ def _measured_as_json(one: Measured) -> dict[str, Any]:
         "plan_id": one.plan_id,
         "conversations_per_request": s.conversations_per_request,
         "classifiers_per_request": s.classifiers_per_request,
+        "groups": s.groups,
         "truncate_to": s.truncate_to,
         "keep": s.keep.value,
         "compress_rate": s.compress_rate,

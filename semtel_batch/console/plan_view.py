@@ -95,9 +95,8 @@ def _ways(plan: Plan) -> str:
 
 
 def _way(strategy: Strategy, n_classifiers: int) -> str:
-    asked = strategy.classifiers_per_request or n_classifiers
     n = several(strategy.conversations_per_request, "conversation")
-    parts = [f"{n} and {several(asked, 'classifier')} a request"]
+    parts = [f"{n} and {_asked_together(strategy, n_classifiers)} a request"]
     if strategy.truncate_to is not None:
         parts.append(f"{strategy.keep} {count(strategy.truncate_to)} tokens of each conversation")
     if strategy.compress_rate is not None:
@@ -105,6 +104,14 @@ def _way(strategy: Strategy, n_classifiers: int) -> str:
     if strategy.doubt in _DOUBTS:
         parts.append(f"{_DOUBTS[strategy.doubt]}, doubtful labels asked again alone")
     return ", ".join([*parts, _tier(strategy.tier)])
+
+
+def _asked_together(strategy: Strategy, n_classifiers: int) -> str:
+    if strategy.groups:
+        shared = "; ".join(" with ".join(map(safe, group)) for group in strategy.groups)
+        alone = ", the others alone" if sum(map(len, strategy.groups)) < n_classifiers else ""
+        return f"the classifiers in groups ({shared}{alone})"
+    return several(strategy.classifiers_per_request or n_classifiers, "classifier")
 
 
 _DOUBTS = {Doubt.GRADER: "graded", Doubt.RERUN: "run twice", Doubt.CONFIDENCE: "with the probability of each label"}
@@ -251,8 +258,7 @@ def _row(alternative: Alternative, verdict: str, page: Page, *, with_endpoint: b
 
 def _shape(strategy: Strategy) -> str:
     """Conversations × classifiers, and what else sets one point of a grid apart from the next."""
-    m = count(strategy.classifiers_per_request) if strategy.classifiers_per_request else "all"
-    parts = [f"{strategy.conversations_per_request}×{m}"]
+    parts = [f"{strategy.conversations_per_request}×{strategy.together}"]
     if strategy.truncate_to is not None:
         parts.append(f"≤{strategy.truncate_to}")
     if strategy.compress_rate is not None:

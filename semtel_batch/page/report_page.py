@@ -178,9 +178,8 @@ def _alternative_row(one: Alternative, plan: Plan) -> Cells:
 
 def _way(estimate: Estimate) -> str:
     strategy = estimate.strategy
-    asked = strategy.classifiers_per_request or "all"
     cut = f" ≤{strategy.truncate_to}" if strategy.truncate_to is not None else ""
-    return f"{strategy.recipe}, {strategy.tier}, {strategy.conversations_per_request}×{asked}{cut}"
+    return f"{strategy.recipe}, {strategy.tier}, {strategy.conversations_per_request}×{strategy.together}{cut}"
 
 
 # -- labels ----------------------------------------------------------------------------------------------------

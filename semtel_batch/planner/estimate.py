@@ -211,7 +211,7 @@ def n_answered(job: Job, strategy: Strategy, endpoint: Endpoint) -> int:
 
 
 def _groups(job: Job, strategy: Strategy) -> tuple[tuple[Classifier, ...], ...]:
-    return groups(job.classifiers, strategy.classifiers_per_request)
+    return groups(job.classifiers, strategy)
 
 
 def lengths_of(job: Job, strategy: Strategy) -> Lengths:

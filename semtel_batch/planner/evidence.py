@@ -7,6 +7,8 @@ decides, since agreement is promised for each.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from semtel_batch.measurements import Kind, Measurement
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths
@@ -55,16 +57,24 @@ def measured(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None
 def _worst(job: Job, strategy: Strategy, endpoint: Endpoint) -> Measurement | None:
     """The newest measurement of the classifier that a strategy changes most; None if one was never measured."""
     found = []
-    for group in groups(job.classifiers, strategy.classifiers_per_request):
+    alone = _ungrouped(strategy)
+    for group in groups(job.classifiers, strategy):
         versions = tuple(classifier.version for classifier in group)
+        if len(group) == 1 and not levers_of(alone) and endpoint.priced_as == job.reference.priced_as:
+            continue  # nothing is done to it
         for classifier in group:
             fitting = (one for one in job.measured if _fits(one, classifier, versions))
-            own = (one for one in fitting if (one.strategy, one.model) == (strategy, endpoint.priced_as))
+            own = (one for one in fitting if (_ungrouped(one.strategy), one.model) == (alone, endpoint.priced_as))
             newest = next((one for one in own if one.reference == job.reference.priced_as and one.n), None)
             if newest is None:
                 return None
             found.append(newest)
-    return max(found, key=_bound)
+    return max(found, key=_bound, default=None)
+
+
+def _ungrouped(strategy: Strategy) -> Strategy:
+    """Who shared the prompt is told by `companions`, whatever grouping they shared it in."""
+    return replace(strategy, classifiers_per_request=1, groups=())
 
 
 def _fits(one: Measurement, classifier: Classifier, versions: tuple[str, ...]) -> bool:

@@ -60,10 +60,30 @@ class Job:
         return self.endpoints[0]
 
 
-def groups(classifiers: tuple[Classifier, ...], per_request: int) -> tuple[tuple[Classifier, ...], ...]:
-    """Which classifiers share a prompt: consecutive ones, `per_request` at a time; 0 means all."""
-    size = per_request or len(classifiers)
-    return tuple(classifiers[i : i + size] for i in range(0, len(classifiers), size))
+def groups(classifiers: tuple[Classifier, ...], strategy: Strategy) -> tuple[tuple[Classifier, ...], ...]:
+    """Which classifiers share a prompt: those that the strategy names, or consecutive ones; in the job's order."""
+    if not strategy.groups:
+        size = strategy.classifiers_per_request or len(classifiers)
+        return tuple(classifiers[i : i + size] for i in range(0, len(classifiers), size))
+    with_whom = {name: group for group in strategy.groups for name in group}
+    sharing: dict[tuple[str, ...], list[Classifier]] = {}
+    for classifier in classifiers:
+        sharing.setdefault(with_whom.get(classifier.name, (classifier.name,)), []).append(classifier)
+    return tuple(map(tuple, sharing.values()))
+
+
+def grouped_for(classifiers: tuple[Classifier, ...], strategy: Strategy) -> Strategy:
+    """The same strategy in as few words as these classifiers need: names of others fall away.
+
+    Groupings that come to the same requests are one, so that they are priced and measured once.
+    """
+    found = groups(classifiers, strategy)
+    plain = replace(strategy, groups=(), classifiers_per_request=1)
+    for per_request in (1, strategy.classifiers_per_request, 0):
+        simple = replace(plain, classifiers_per_request=per_request)
+        if groups(classifiers, simple) == found:
+            return simple
+    return replace(plain, groups=tuple(tuple(c.name for c in group) for group in found if len(group) > 1))
 
 
 def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:

@@ -45,7 +45,7 @@ class Way:
     strategy: Strategy
     endpoint: Endpoint
     group: tuple[Classifier, ...]
-    partition: int  # classifiers a request: it tells how the others are grouped
+    partition: int  # of the classifiers into groups: its number
     block: int
 
 
@@ -267,11 +267,13 @@ class _Bench:
 
 def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:
     endpoints = {one.name: one for one in job.endpoints}
+    numbers: dict[tuple[tuple[Classifier, ...], ...], int] = {}
     for recipe, draft in drafts:
         strategy, endpoint = draft.estimate.strategy, endpoints[draft.estimate.endpoint]
-        size = strategy.classifiers_per_request or len(job.classifiers)
-        for block, group in enumerate(groups(job.classifiers, size)):
-            yield Way(recipe=recipe, strategy=strategy, endpoint=endpoint, group=group, partition=size, block=block)
+        found = groups(job.classifiers, strategy)
+        number = numbers.setdefault(found, len(numbers) + 1)
+        for block, group in enumerate(found):
+            yield Way(recipe=recipe, strategy=strategy, endpoint=endpoint, group=group, partition=number, block=block)
 
 
 @dataclass(frozen=True, slots=True)

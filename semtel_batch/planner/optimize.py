@@ -269,7 +269,7 @@ def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
 
 
 def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
-    grouped = groups(job.classifiers, chosen.strategy.classifiers_per_request)
+    grouped = groups(job.classifiers, chosen.strategy)
     return tuple(
         Leg(
             number=number,
@@ -285,7 +285,7 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
 
 def _prompt_sizes(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[tuple[str, PromptSize], ...]:
     """What the first pass's prompts were counted to, so that `submit` need not load a vocabulary for it."""
-    grouped = groups(job.classifiers, chosen.strategy.classifiers_per_request)
+    grouped = groups(job.classifiers, chosen.strategy)
     prompts = [
         word(group, Stage.CLASSIFY, endpoint, None, delivery=Delivery(tier=chosen.strategy.tier)) for group in grouped
     ]

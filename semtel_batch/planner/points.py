@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from semtel_batch.errors import Infeasible, PriceUnknown
 from semtel_batch.families import family_with
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
-from semtel_batch.planner.job import Job
+from semtel_batch.planner.job import Job, grouped_for, groups
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.records import Doubt, Endpoint, Strategy, Tier
 from semtel_batch.strategies import Recipe
@@ -62,9 +62,8 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
 
 
 def _plain(job: Job, strategy: Strategy) -> Strategy:
-    """With one classifier there is nothing to combine: the same requests, under the name that says so."""
-    m = strategy.classifiers_per_request
-    return replace(strategy, classifiers_per_request=1) if m != 1 and len(job.classifiers) == 1 else strategy
+    """The same requests, under the name that says so: with one classifier, say, there is nothing to combine."""
+    return grouped_for(job.classifiers, strategy)
 
 
 def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
@@ -101,7 +100,7 @@ def _undecidable(job: Job, strategy: Strategy) -> str:
     wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
     if wide:
         return f"a decision takes {_CHOICES[0]} to {_CHOICES[1]} labels, unlike {', '.join(wide)}"
-    if (strategy.classifiers_per_request or len(job.classifiers)) > _MOST_QUESTIONS:
+    if max(map(len, groups(job.classifiers, strategy))) > _MOST_QUESTIONS:
         return f"a decision takes at most {_MOST_QUESTIONS} classifiers at once"
     return ""
 

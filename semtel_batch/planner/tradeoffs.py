@@ -44,8 +44,9 @@ def frontier(estimates: Iterable[Estimate], chosen: Estimate) -> tuple[FrontierP
 
 def _name(one: Estimate) -> str:
     strategy = one.strategy
-    together = strategy.classifiers_per_request or "all"
-    return f"{strategy.recipe} {strategy.conversations_per_request}×{together}, {strategy.tier}, {one.endpoint}"
+    return (
+        f"{strategy.recipe} {strategy.conversations_per_request}×{strategy.together}, {strategy.tier}, {one.endpoint}"
+    )
 
 
 def _beats(other: Estimate, one: Estimate) -> bool:

@@ -29,6 +29,7 @@ FLOORS = {
     "plans": 0,
     "rows": 0,
     "measurements": 0,
+    "parameters": 0,
     "resources": 0,
     "clock": 0,
     "crashpoints": 0,
@@ -116,6 +117,7 @@ SAME_FLOOR = {
     ("__init__", "api"): "only the types; the names are looked up when they are used",
     ("plans", "records"): "plans are made of records",
     ("measurements", "records"): "strategies are records",
+    ("parameters", "records"): "values of parameters are those of records",
     ("rows", "records"): "rows of the store are made of records",
 }
 

@@ -39,6 +39,7 @@ from semtel_batch.records import (
     Label,
     PriceOverride,
     Stage,
+    Strategy,
     Tier,
     Usage,
 )
@@ -306,10 +307,10 @@ def test_packs_stay_below_the_window_and_the_long_context_price() -> None:
 
 
 def test_groups() -> None:
-    three = (TOPIC, TASK, GRADER)
-    assert groups(three, 0) == (three,)
-    assert groups(three, 1) == ((TOPIC,), (TASK,), (GRADER,))
-    assert groups(three, 2) == ((TOPIC, TASK), (GRADER,))
+    three, one = (TOPIC, TASK, GRADER), Strategy(recipe="", tier=Tier.REALTIME)
+    assert groups(three, replace(one, classifiers_per_request=0)) == (three,)
+    assert groups(three, replace(one, classifiers_per_request=1)) == ((TOPIC,), (TASK,), (GRADER,))
+    assert groups(three, replace(one, classifiers_per_request=2)) == ((TOPIC, TASK), (GRADER,))
 
 
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -65,7 +65,7 @@ def about_compressing(job: Job, alternatives: Sequence[Alternative]) -> Iterator
 
 def _saved_usd(job: Job, one: Estimate, shortened: Shortened) -> Decimal:
     """The price of the tokens that are left out, where nobody priced the texts as they are."""
-    n_prompts = len(groups(job.classifiers, one.strategy.classifiers_per_request))
+    n_prompts = len(groups(job.classifiers, one.strategy))
     left_out = n_prompts * int(job.lengths.sum() - shortened.lengths.sum())
     return job.prices.prices[one.endpoint, one.strategy.tier].cost_usd(Usage(prompt_tokens=left_out))
 

@@ -22,6 +22,7 @@ from semtel_batch.classifiers import version_of
 from semtel_batch.database import look_into
 from semtel_batch.errors import SemtelError
 from semtel_batch.generations import in_order
+from semtel_batch.parts import APART
 from semtel_batch.plans import Plan
 from semtel_batch.purging import texts_left
 from semtel_batch.records import Stage
@@ -154,7 +155,7 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
         looked = Looked(plan=plan, texts=texts, served=served, items=Items(plan, texts.n_rows), tell=tell)
         _check_execution(looked, row, written)
         _check_end(looked, row, problems)
-    known = {levels_file(folder)} if plan.strata.levels > 1 else set()
+    known = {folder / APART, *([levels_file(folder)] if plan.strata.levels > 1 else [])}
     n_files = check_files(folder, written, texts.n_parts if texts else 0, tell, known)
     return _Seen(
         n_conversations=texts.n_rows if texts else 0,

@@ -14,6 +14,7 @@ from semtel_batch.engines.local import Wish, make_plan
 from semtel_batch.errors import BadInput, Incomplete, Infeasible
 from semtel_batch.measurements import Kind
 from semtel_batch.plans import Objective, Plan, Sample
+from semtel_batch.quality.certificate import Target, percent, zero_error_size
 from semtel_batch.quality.excess import NoiseFloor
 from semtel_batch.records import Strategy, Tier
 from semtel_batch.rows import PlanState
@@ -34,6 +35,7 @@ def certify_plan(options: Mapping[str, Any], plan_id: str | None, asked: Mapping
         look = len(store.certificates(plan.id)) + 1
         target = certify.target_of(asked["min_agreement"], 1 - asked["confidence"], look)
         n = asked["n"] or certify.sample_for(target, plan.data.n_conversations)
+        _warn_of_too_few(session, target, n, plan.data.n_conversations)
         made = _references(session, plan, asked, Sample(seed=_seed(plan, look), n=n, skip=_skip(plan)))
         _confirm(session, store, made, asked)
         for one in made:
@@ -48,6 +50,16 @@ def certify_plan(options: Mapping[str, Any], plan_id: str | None, asked: Mapping
         document = [certify.as_json(one) for one in found]
         store.add_certificate(plan.id, json.dumps(document), SystemClock().now())
     session.console.show_certificates(plan.id, document)
+
+
+def _warn_of_too_few(session: Session, target: Target, n: int, population: int) -> None:
+    """A sample that can't certify whatever it shows is still an estimate, but nobody should pay for it unawares."""
+    needed = zero_error_size(target, population)
+    if n < needed:
+        session.console.warn(
+            f"{n} conversations can't certify that {percent(1 - target.max_disagreement)} of labels equal the "
+            f"reference's, even if all of them do; at least {needed} are needed, leave -n out for enough."
+        )
 
 
 def _seed(plan: Plan, look: int) -> int:

@@ -47,7 +47,7 @@ def _floors(found: Findings) -> Iterator[str]:
 
 
 def _table(found: Findings, page: Page) -> RenderableType:
-    columns = [left("recipe", wrap=True), left("how"), right("items"), right("changed"), right("95 % interval")]
+    columns = [left("recipe"), left("how", wrap=True), right("items"), right("changed"), right("95 % interval")]
     columns += [left("worst", wrap=True), right("$/1000"), right("saves")]
     columns += [] if page.narrow else [left("")]
     return table(columns, [_row(one, found, page) for one in found.measured])

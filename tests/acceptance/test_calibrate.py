@@ -55,7 +55,9 @@ def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sand
     assert f"{single['n_different']} of {single['n']}" in plan["chosen"]["quality"]["basis"]
     assert plan["n_reused_items"] > 0, "what the calibration paid for is the run's already"
     assert plan["data"]["n_conversations"] > n_texts() - 1
-    assert project("status", "--verify").exit_code == DONE
+    verified = project("status", "--verify")
+    assert verified.exit_code == DONE
+    assert "leftover" not in verified.stdout, "what it keeps apart is known"
 
 
 def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: SandboxHandle) -> None:
@@ -69,6 +71,7 @@ def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: 
     assert result.exit_code == DONE, result.said
     (topic,) = result.document["certificates"]
     assert topic["n"] >= 38
+    assert "40 conversations can't certify" in result.stderr
     assert not topic["holds"], "40 labels show no 95 %, and a tenth was flipped"
     assert topic["wording"].startswith("not certified: that 95 % of topic labels equal those of reference gpt-6-luna")
     assert "asked twice in the same way" in topic["noise_floor"]

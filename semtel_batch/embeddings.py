@@ -17,7 +17,7 @@ from semtel_batch.parts import write_part
 EMBEDDED = pl.Schema({"text_hash": pl.Binary, "vector": pl.Binary})
 """One row a text: its vector as little-endian half-precision numbers, half the size and as good to a classifier."""
 
-_AT_ONCE = 2_048  # texts: what a crash may have paid for in vain
+_AT_ONCE = 512  # texts: what a crash may have paid for in vain, at most
 
 Embed = Callable[[list[str]], npt.NDArray[np.float32]]
 

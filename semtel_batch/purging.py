@@ -18,6 +18,7 @@ from semtel_batch.clock import Clock
 from semtel_batch.config import Retention
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.lease import hold
+from semtel_batch.networks import FOLDER, learned_from, remove
 from semtel_batch.parts import ANSWERS, LABELS, read_parts, write_part
 from semtel_batch.plans import Plan
 from semtel_batch.records import Receipt, Tier
@@ -39,10 +40,11 @@ class Purged:
     n_files: int
     n_bytes: int
     labels_kept: bool
+    n_networks: int = 0  # that had learned from it
 
 
 def purge(store: Store, plan: Plan, clock: Clock, *, keep_labels: bool, environ: Mapping[str, str] | None) -> Purged:
-    """Delete a plan's texts and answers, and its labels unless they are to stay.
+    """Delete a plan's texts, answers and embeddings, what learned from them, and its labels unless they are to stay.
 
     `environ` holds the keys of the endpoints whose files are deleted too; without it, they are left to expire.
     """
@@ -59,7 +61,16 @@ def purge(store: Store, plan: Plan, clock: Clock, *, keep_labels: bool, environ:
         store.purge(plan.id, clock.now(), labels_kept=kept)
         sizes = [path.stat().st_size for path in texts_left(store.files(plan.id), labels_kept=kept)]
         _delete(store, plan, labels_kept=kept)
-    return Purged(plan_id=plan.id, n_remote=n_remote, n_files=len(sizes), n_bytes=sum(sizes), labels_kept=kept)
+        networks = learned_from(store.folder / FOLDER, plan.id)
+        remove(networks)
+    return Purged(
+        plan_id=plan.id,
+        n_remote=n_remote,
+        n_files=len(sizes),
+        n_bytes=sum(sizes),
+        labels_kept=kept,
+        n_networks=len(networks),
+    )
 
 
 def expired(

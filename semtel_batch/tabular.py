@@ -28,9 +28,8 @@ def write_table(table: pl.DataFrame, path: Path, *, raw: bool = False) -> int:
 
     Returns how many cells that were.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise BadInput(f"{path} has no ending that is known; use one of {', '.join(_WRITERS)}.")
+    check_path(path)
+    writer = _WRITERS[path.suffix.lower()]
     n_guarded = 0
     if path.suffix.lower() == ".csv" and not raw:
         table, n_guarded = _guarded(table)
@@ -42,6 +41,14 @@ def write_table(table: pl.DataFrame, path: Path, *, raw: bool = False) -> int:
         temporary.unlink(missing_ok=True)
         raise BadInput(f"{path} can't be written ({error}); choose another place.") from error
     return n_guarded
+
+
+def check_path(path: Path) -> None:
+    """Refuse what no table can be written to, before anything is paid for what is to stand in it."""
+    if path.suffix.lower() not in _WRITERS:
+        raise BadInput(f"{path} has no ending that is known; use one of {', '.join(_WRITERS)}.")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{path} can't be written: there is no folder {path.parent}; make it first.")
 
 
 def _guarded(table: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -22,6 +22,7 @@ from semtel_batch.classifiers import version_of
 from semtel_batch.database import look_into
 from semtel_batch.errors import SemtelError
 from semtel_batch.generations import in_order
+from semtel_batch.networks import FOLDER, learned_from
 from semtel_batch.parts import APART
 from semtel_batch.plans import Plan
 from semtel_batch.purging import texts_left
@@ -176,6 +177,9 @@ def _check_purged(store: Store, plan: Plan, tell: Tell) -> None:
     purge = store.purges()[plan.id]
     left = [path.name for path in texts_left(store.files(plan.id), labels_kept=purge.labels_kept)]
     expect_none(tell, plan.id, "files of a purged plan; purge it again", left)
+    networks = _tried(tell, plan.id, "networks", lambda: learned_from(store.folder / FOLDER, plan.id)) or []
+    names = [f"{folder.parent.name}/{folder.name}" for folder in networks]
+    expect_none(tell, plan.id, "networks that learned from a purged plan; purge it again", names)
     kept = "its texts were deleted" if purge.labels_kept else "its texts and labels were deleted"
     harmless(tell, plan.id, kept, "texts to derive anew", f"purged {purge.at:%Y-%m-%d}")
 

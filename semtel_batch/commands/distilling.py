@@ -13,13 +13,14 @@ import numpy.typing as npt
 import polars as pl
 
 from semtel_batch.clock import SystemClock
-from semtel_batch.commands.session import open_session
+from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.config import parse_usd
 from semtel_batch.console import Step
 from semtel_batch.conversations import askable, load_hashes, load_index, load_texts
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadConfig, BadInput, Infeasible
 from semtel_batch.legs import encoding_of
+from semtel_batch.networks import FOLDER, keep, newest, reference
 from semtel_batch.plans import Plan
 from semtel_batch.prices import price_of
 from semtel_batch.quality.certificate import Target
@@ -28,8 +29,9 @@ from semtel_batch.records import Classifier, Endpoint, Tier, Usage
 from semtel_batch.results import final_labels
 from semtel_batch.session import Session
 from semtel_batch.store import Store
-from semtel_batch.studies.distill import Applied, Distilled, Source, data_hash, distil, keep, newest
-from semtel_batch.tabular import write_table
+from semtel_batch.studies.distill import Applied, Distilled, Source, data_hash, distil
+from semtel_batch.studies.training import MIN_EXAMPLES, check
+from semtel_batch.tabular import check_path, write_table
 from semtel_batch.transport.connection import connection
 from semtel_batch.transport.embed import Embedder
 
@@ -61,7 +63,7 @@ class _Work:
 
     @property
     def models(self) -> Path:
-        return self.store.folder / "models"
+        return self.store.folder / FOLDER
 
 
 def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, Any]) -> None:
@@ -96,20 +98,20 @@ def embedding_endpoint(session: Session, plan: Plan) -> Endpoint:
 
 
 def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
-    labels = final_labels(work.store, plan).select("row", "classifier", "label")
-    if not labels["label"].count():
-        raise BadInput(f"Plan {plan.id} has no labels yet; run: semtel-batch collect {plan.id} --wait")
+    classifiers = _classifiers(plan, work.asked.classifiers)
+    check()
+    labels = _learnable(work.store, plan, classifiers)
     rows, vectors, usage, usd = _embedded(work, plan)
     hashes = load_hashes(work.store.files(plan.id) / "conversations", rows)
     found = []
-    for classifier in _classifiers(plan, work.asked.classifiers):
+    for classifier in classifiers:
         own = labels.filter(pl.col("classifier") == classifier.name)
         given = pl.DataFrame({"row": rows}).join(own, on="row", how="left", maintain_order="left")["label"].to_list()
         source = Source(
             embeddings=vectors,
             labels=given,
             embedding_model=work.endpoint.priced_as,
-            reference=f"plan {plan.id}",
+            reference=reference(plan.id),
             data_hash=data_hash(hashes),
             created_at=SystemClock().now().isoformat(),
             seed=plan.seed,
@@ -123,10 +125,27 @@ def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
     return found, usage, usd
 
 
+def _learnable(store: Store, plan: Plan, classifiers: Sequence[Classifier]) -> pl.DataFrame:
+    """A run's labels, if there are enough of them for one network at least: before anything is embedded."""
+    labels = final_labels(store, plan).select("row", "classifier", "label")
+    counts = [labels.filter(pl.col("classifier") == one.name)["label"].count() for one in classifiers]
+    if not any(counts):
+        raise BadInput(f"Plan {plan.id} has no labels yet; run: semtel-batch collect {plan.id} --wait")
+    if max(counts) < MIN_EXAMPLES:
+        raise BadInput(
+            f"Plan {plan.id} has labels of {max(counts):,} different conversations, and nothing is learned from fewer "
+            f"than {MIN_EXAMPLES}; label more and distill that plan."
+        )
+    return labels
+
+
 def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, Decimal]:
     """Label another plan's conversations, where a network is sure; the others are written down to be planned."""
     if work.asked.output is None:
         raise BadInput("--apply needs -o FILE, where the labels go (.parquet, .csv or .ndjson).")
+    for path in (work.asked.output, work.asked.rest):
+        if path is not None:
+            check_path(path)
     classifiers = _classifiers(plan, work.asked.classifiers)
     networks = [newest(work.models, c, work.endpoint.priced_as) for c in classifiers]
     missing = [c.name for c, network in zip(classifiers, networks, strict=True) if network is None]
@@ -134,12 +153,14 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
         raise BadInput(f"There is no network for {', '.join(missing)}; train it: semtel-batch distill {plan.id}")
     rows, vectors, usage, usd = _embedded(work, data)
     given = [_labels(network, vectors) for network in networks if network is not None]
-    labels = pl.DataFrame({"first_row": rows, **{c.name: g.labels for c, g in zip(classifiers, given, strict=True)}})
+    columns = [column for c, g in zip(classifiers, given, strict=True) for column in g.columns(c.name)]
+    labels = pl.DataFrame({"first_row": rows}).with_columns(columns)
     folder = work.store.files(data.id) / "conversations"
     index = load_index(folder, ["row", "conversation_id", "first_row"])
     names = [c.name for c in classifiers]
     table = index.join(labels, on="first_row", how="left", maintain_order="left")
-    write_table(table.select("conversation_id", *names), work.asked.output)
+    told = [column.name for column in columns]
+    say_guarded(work.session, work.asked.output, write_table(table.select("conversation_id", *told), work.asked.output))
     if work.asked.rest is not None:
         rest = table.filter(pl.any_horizontal(pl.col(names).is_null()))
         texts = load_texts(folder, rest["row"].to_numpy())["text"]
@@ -150,8 +171,14 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
     labels: pl.Series
+    confidence: pl.Series
     drift: float
     wording: str
+
+    def columns(self, name: str) -> list[pl.Series]:
+        """As `labels --detail` calls them: the label, who gave it, and how sure that was; null where none is kept."""
+        how = pl.select(pl.when(self.labels.is_not_null()).then(pl.lit("network"))).to_series()
+        return [self.labels.alias(name), how.alias(f"{name}_how"), self.confidence.alias(f"{name}_confidence")]
 
     def told(self, name: str, n: int) -> Applied:
         return Applied(
@@ -166,13 +193,14 @@ def _labels(network: Network, vectors: npt.NDArray[np.float16]) -> _Given:
     kept = told.kept(network.card.threshold) & (shifted <= _DRIFTED)
     names = pl.Series(network.card.labels, dtype=pl.String).gather(told.label)
     labels = pl.select(pl.when(pl.Series(kept)).then(names)).to_series()
+    confidence = pl.select(pl.when(pl.Series(kept)).then(pl.Series(told.confidence))).to_series()
     if network.card.threshold is None:
         said = "nothing is certified of this network, so nothing is kept"
     elif shifted > _DRIFTED:
         said = "this data has shifted from what it was certified on: nothing is kept; label a sample and distill again"
     else:
         said = "assumed for this data: certified on the data that it was distilled from"
-    return _Given(labels=labels, drift=shifted, wording=said)
+    return _Given(labels=labels, confidence=confidence, drift=shifted, wording=said)
 
 
 def _classifiers(plan: Plan, wanted: Sequence[str]) -> list[Classifier]:

@@ -48,5 +48,6 @@ def _question(wanted: list[tuple[str, bool]], local: bool) -> str:
 
 def _said(one: Purged, local: bool) -> str:
     remote = "the provider's files are left to expire" if local else f"{one.n_remote} files at the provider"
+    networks = f", {one.n_networks} networks that learned from it" if one.n_networks else ""
     stays = "; labels, figures and bill stay" if one.labels_kept else "; the bill stays"
-    return f"Plan {one.plan_id} is purged: {one.n_files} files ({one.n_bytes:,} bytes) here, {remote}{stays}"
+    return f"Plan {one.plan_id} is purged: {one.n_files} files ({one.n_bytes:,} bytes) here{networks}, {remote}{stays}"

@@ -16,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.errors import StoreError
+from semtel_batch.private import begin_private, make_private_folder
 
 Matrix = npt.NDArray[np.float32]
 
 _FORMAT = 1
+DOCUMENT = "network.json"
+"""The file that makes a folder a network: it is written last."""
+
 _AT_ONCE = 8192  # rows: what is worked on stays in the processor's cache
 
 
@@ -116,35 +120,58 @@ def drift(card: Card, confidence: npt.NDArray[Any]) -> float:
 
 
 def save(network: Network, folder: Path) -> None:
-    """Write `network.npz` and, last, `network.json`: without it there is no network."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `network.npz` and, last, `network.json`: without it there is no network. For their owner alone."""
+    make_private_folder(folder)
     arrays = {"kinds": network.kinds}
     for i, (weights, biases) in enumerate(network.layers):
         arrays |= {f"weights{i}": weights, f"biases{i}": biases}
-    with (folder / "network.npz").open("wb") as file:
+    numbers = folder / "network.npz.tmp"
+    begin_private(numbers)
+    with numbers.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+    numbers.replace(folder / "network.npz")
     document = {"format": _FORMAT, "layers": len(network.layers), **asdict(network.card)}
-    temporary = folder / "network.json.tmp"
+    temporary = folder / f"{DOCUMENT}.tmp"
+    begin_private(temporary)
     temporary.write_text(json.dumps(document, indent=2), encoding="utf-8")
-    temporary.replace(folder / "network.json")
+    temporary.replace(folder / DOCUMENT)
 
 
 def load(folder: Path) -> Network:
     """Read a network; raises StoreError for one that is torn, of a later version, or no network."""
+    card, n_layers = _document(folder)
     try:
-        document = json.loads((folder / "network.json").read_text(encoding="utf-8"))
-        if document.pop("format") != _FORMAT:
-            raise StoreError(f"{folder} holds a network of another version; train it again: semtel-batch distill")
-        n_layers = document.pop("layers")
-        for name in ("labels", "confidence_deciles"):
-            document[name] = tuple(document[name])
         with (folder / "network.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             layers = tuple((arrays[f"weights{i}"], arrays[f"biases{i}"]) for i in range(n_layers))
-            return Network(card=Card(**document), layers=layers, kinds=arrays["kinds"])
+            return Network(card=card, layers=layers, kinds=arrays["kinds"])
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as problem:
-        raise StoreError(
-            f"The network in {folder} can't be read ({problem}); train it again: semtel-batch distill"
-        ) from problem
+        raise _unreadable(folder, problem) from problem
+
+
+def read_card(folder: Path) -> Card:
+    """What a network is, without its numbers; raises as `load` does."""
+    return _document(folder)[0]
+
+
+def _document(folder: Path) -> tuple[Card, int]:
+    """The card, and how many layers there are."""
+    try:
+        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        if document.pop("format") != _FORMAT:
+            raise StoreError(f"{folder} holds a network of another version; train it again: semtel-batch distill")
+        n_layers = int(document.pop("layers"))
+        for name in ("labels", "confidence_deciles"):
+            document[name] = tuple(document[name])
+        return Card(**document), n_layers
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise _unreadable(folder, problem) from problem
+
+
+def _unreadable(folder: Path, problem: Exception) -> StoreError:
+    return StoreError(
+        f"The network in {folder} can't be read ({problem}); delete this folder and train it again: "
+        "semtel-batch distill"
+    )
 
 
 def with_threshold(network: Network, **changes: Any) -> Network:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.quality.certificate import Sampled, Target, certify
-from semtel_batch.quality.network import Card, Network, drift, guess, load, save
+from semtel_batch.quality.network import Card, Network, drift, guess
 from semtel_batch.records import Classifier
 from semtel_batch.studies.training import MIN_EXAMPLES, Examples, calibrate, split, train
 
@@ -163,37 +162,3 @@ def _card(classifier: Classifier, source: Source) -> Card:
         temperature=1.0,
         min_similarity=0.0,
     )
-
-
-# ── where they are kept ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def folder_of(models: Path, card: Card) -> Path:
-    """A folder of its own for each classifier, data set, prompt and embedding model."""
-    told = "\0".join(
-        (card.classifier_version, card.embedding_model, card.data_hash, str(card.seed), str(card.max_disagreement))
-    )
-    return models / card.classifier / hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
-
-
-def keep(models: Path, network: Network) -> Path:
-    """Write a network where it belongs; the same one again takes its place."""
-    folder = folder_of(models, network.card)
-    save(network, folder)
-    return folder
-
-
-def newest(models: Path, classifier: Classifier, embedding_model: str) -> Network | None:
-    """The latest network for this very prompt and embedding model."""
-    fitting = [
-        one
-        for one in kept(models, classifier.name)
-        if (one.card.classifier_version, one.card.embedding_model) == (classifier.version, embedding_model)
-    ]
-    return max(fitting, key=lambda one: one.card.created_at, default=None)
-
-
-def kept(models: Path, classifier: str) -> Iterator[Network]:
-    for folder in sorted((models / classifier).glob("*")):
-        if (folder / "network.json").is_file():
-            yield load(folder)

@@ -6,6 +6,7 @@ of several folds had not seen; the threshold is certified on the last, which not
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
+from semtel_batch.errors import BadConfig
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.network import Card, Guess, Matrix, Network, forward, guess, with_threshold
 from semtel_batch.quality.selective import NOTHING, Guide, Kept, certified_threshold
@@ -33,6 +35,13 @@ class Examples:
 
     embeddings: Matrix
     labels: npt.NDArray[np.int64]  # numbers into the label set
+
+
+def check() -> None:
+    """Raise BadConfig where nothing can be trained here, with what to do. Loads nothing."""
+    missing = [name for name in ("sklearn", "threadpoolctl") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadConfig(f"Training needs an extra ({missing[0]} is missing); run: pip install 'semtel-batch[distill]'")
 
 
 def split(n: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

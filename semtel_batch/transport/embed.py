@@ -31,7 +31,7 @@ Vectors = npt.NDArray[np.float32]
 
 PATH = "/v1/embeddings"
 WINDOW_TOKENS = 8_000  # OpenAI and Azure take 8,192 of an input; room for a server that counts otherwise
-_INPUTS = 256  # of a request; OpenAI takes 2,048
+_INPUTS = 64  # of a request, so that several are under way of what is kept at once; OpenAI takes 2,048
 _REQUEST_TOKENS = 100_000  # OpenAI takes 300,000
 _STATES = frozenset({Verdict.RATE_LIMITED, Verdict.SLOW_DOWN})
 

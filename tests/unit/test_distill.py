@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 from semtel_batch import tokens
 from semtel_batch.conversations import Columns, ingest, load_index
 from semtel_batch.embeddings import Embeddings
-from semtel_batch.errors import EndpointError
+from semtel_batch.errors import BadConfig, EndpointError, StoreError
+from semtel_batch.networks import keep, learned_from, newest, remove
 from semtel_batch.quality.certificate import Target
-from semtel_batch.studies.distill import Source, data_hash, distil, keep, newest
+from semtel_batch.studies.distill import Source, data_hash, distil
+from semtel_batch.studies.training import check
 from semtel_batch.transport.client import Reply
 from semtel_batch.transport.connection import connection
 from semtel_batch.transport.embed import Embedder, Window, grouped, pooled, split
@@ -139,3 +142,32 @@ def test_replies_are_read_by_index_as_base64_or_numbers() -> None:
             embedder._read(windows, _reply(odd))
     with pytest.raises(EndpointError, match="status 500"):
         embedder._read(windows, _reply([], status=500))
+
+
+def test_without_its_extra_training_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    check()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadConfig, match=r"pip install 'semtel-batch\[distill\]'"):
+        check()
+
+
+def test_networks_are_private_and_found_by_the_plan_they_learned_from(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        one = distil(TOPIC, _source(200), TARGET, None).network
+        other = distil(TOPIC, replace(_source(200, 2), reference="plan 2", data_hash="d2"), TARGET, None).network
+        assert one is not None
+        assert other is not None
+        places = [keep(tmp_path / "models", network) for network in (one, other)]
+    finally:
+        os.umask(before)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "models").rglob("*"))
+    assert learned_from(tmp_path / "models", "1") == places[:1]
+    remove(places[:1])
+    assert learned_from(tmp_path / "models", "1") == []
+    (places[1] / "network.json").write_text("{")
+    with pytest.raises(StoreError, match="train it again"):
+        newest(tmp_path / "models", TOPIC, "small")
+    remove(places[1:])
+    assert list((tmp_path / "models").iterdir()) == []
+    assert learned_from(tmp_path / "nowhere", "1") == []

@@ -90,6 +90,7 @@ FLOORS = {
     "shardfiles": 6,
     "compressing": 7,
     "embeddings": 3,
+    "networks": 3,
     "intake": 7,
     "reuse": 8,
     "work": 8,
@@ -158,6 +159,7 @@ DYNAMIC = {
     "console.terminal": "whether a notebook can draw bars",
     "cli": "`--help` need not wait for Polars",
     "compose.compress.llmlingua2": "whether an extra is there, and a file of its",
+    "studies.training": "whether its extra is there",
 }
 """Who imports by name at run time (importlib), and why."""
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from semtel_batch.legs import half
 from semtel_batch.plans import Leg
 from semtel_batch.quality.doubt import SECOND_PASS, check, doubtful
+from semtel_batch.quality.garbled import half
 from semtel_batch.records import Doubt, Outcome, Stage
 from semtel_batch.results import latest, owed
 from semtel_batch.rows import Generation
@@ -43,12 +43,19 @@ class Next:
 
 
 def next_generation(
-    leg: Leg, history: Sequence[Generation], labels: pl.DataFrame, unique_rows: Rows, max_attempts: int
+    leg: Leg,
+    history: Sequence[Generation],
+    labels: pl.DataFrame,
+    unique_rows: Rows,
+    max_attempts: int,
+    pack_size: int | None = None,
 ) -> Next | None:
     """What to cut for a leg, or None: its last generation still runs, or the leg is finished.
 
-    `labels` is what was read of this leg so far, `unique_rows` the conversations worth asking.
+    `labels` is what was read of this leg so far, `unique_rows` the conversations worth asking, `pack_size` the
+    conversations that a request bears, as learned from what was read; None: as many as the strategy says.
     """
+    fits = pack_size or leg.strategy.conversations_per_request
     if not history:
         ask = Ask(classifiers=leg.classifiers, rows=unique_rows, per_request=leg.strategy.conversations_per_request)
         return _next(leg, Stage.CLASSIFY, 0, [ask] if len(unique_rows) else [])
@@ -59,8 +66,8 @@ def next_generation(
     again = owed(stage_labels) if last.attempt + 1 < max_attempts else stage_labels.clear()
     if again.height:
         is_last = last.attempt + 2 >= max_attempts
-        return _next(leg, last.stage, last.attempt + 1, _asked_again(again, leg, last, is_last=is_last))
-    return _next_stage(leg, last.stage, labels)
+        return _next(leg, last.stage, last.attempt + 1, _asked_again(again, leg, last, fits, is_last=is_last))
+    return _next_stage(leg, last.stage, labels, fits)
 
 
 def once_more(leg: Leg, history: Sequence[Generation], items: pl.DataFrame) -> Next:
@@ -76,14 +83,14 @@ def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
     return sorted(mine, key=lambda g: (order.index(g.stage), g.attempt))
 
 
-def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame) -> Next | None:
+def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame, fits: int) -> Next | None:
     """Classify, then what the strategy doubts by, then the doubtful items alone; each stage once."""
     doubt = leg.strategy.doubt
     if doubt is Doubt.NONE or stage is Stage.RECLASSIFY:
         return None
     if stage is Stage.CLASSIFY and doubt in SECOND_PASS:
         given = latest(labels).filter(pl.col("outcome") == Outcome.ANSWERED.value)
-        return _next(leg, SECOND_PASS[doubt], 0, grouped(given, leg, leg.strategy.conversations_per_request))
+        return _next(leg, SECOND_PASS[doubt], 0, grouped(given, leg, fits))
     return _next(leg, Stage.RECLASSIFY, 0, _alone(doubtful(check(doubt, labels, leg.strategy.confidence_below)), leg))
 
 
@@ -106,26 +113,29 @@ def grouped(items: pl.DataFrame, leg: Leg, per_request: int) -> list[Ask]:
     ]
 
 
-def _asked_again(items: pl.DataFrame, leg: Leg, last: Generation, *, is_last: bool) -> list[Ask]:
+def _asked_again(items: pl.DataFrame, leg: Leg, last: Generation, fits: int, *, is_last: bool) -> list[Ask]:
     """What is owed, in the packs that fit how it failed.
 
-    What was never executed (its batch expired, or was cancelled) is asked as before. Where a pack failed as a whole, or
-    half of it, it is split: half packs still share their instructions, and of two halves mostly one is good. What a
-    good pack left out, what failed in a half pack, and what has one try left is asked alone.
+    What was never executed (its batch expired, or was cancelled) is asked as before, by as many as `fits`. Where a
+    pack failed as a whole, or half of it, it is split: half packs still share their instructions, and of two halves
+    mostly one is good. What a good pack left out, what failed in a half pack, and what has one try left is asked alone.
     """
     n = leg.strategy.conversations_per_request
     if n == 1 or last.stage is Stage.RECLASSIFY:
         return grouped(items, leg, 1)
+    asked = n if last.stage is Stage.CLASSIFY else fits
+    split = min(half(asked), fits)
     by_row = items.group_by("row").agg(
         pl.col("shard").max(), pl.col("request").max(), unsent=pl.col("outcome").is_in(_UNEXECUTED).all()
     )
     failed_together = pl.len().over("shard", "request", "unsent")
-    can_split = last.attempt == 0 and not is_last and n >= _SMALLEST_SPLIT
+    can_split = last.attempt == 0 and not is_last and asked >= _SMALLEST_SPLIT
     whole = pl.col("unsent") & (failed_together > 1)
-    broken = ~pl.col("unsent") & (failed_together * 2 >= n) & pl.lit(can_split)
-    sizes = by_row.select("row", size=pl.when(whole).then(n).when(broken).then(half(n)).otherwise(1))
+    broken = ~pl.col("unsent") & (failed_together * 2 >= asked) & pl.lit(can_split)
+    sizes = by_row.select("row", size=pl.when(whole).then(fits).when(broken).then(split).otherwise(1))
     sized = items.join(sizes, on="row", how="left")
-    return [ask for size in (n, half(n), 1) for ask in grouped(sized.filter(pl.col("size") == size), leg, size)]
+    by_size = ((size, sized.filter(pl.col("size") == size)) for size in dict.fromkeys((fits, split, 1)))
+    return [ask for size, of_size in by_size for ask in grouped(of_size, leg, size)]
 
 
 def _alone(items: pl.DataFrame, leg: Leg) -> list[Ask]:

@@ -16,8 +16,10 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.decisions import reader_of
 from semtel_batch.labels import Cleaner, Verdict
 from semtel_batch.legs import fingerprint
+from semtel_batch.measurements import Packs
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
+from semtel_batch.quality.garbled import tally
 from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usage
 from semtel_batch.rows import Part, ShardRow
 from semtel_batch.shardfiles import custom_id, request_number
@@ -78,6 +80,17 @@ class Intake:
             if old not in (merged.answers, merged.labels):
                 old.unlink(missing_ok=True)
         self._parts = [merged]
+
+    def packs(self) -> tuple[Packs, ...]:
+        """How the shard's packs were answered; a grader's, or single conversations, say nothing of packing."""
+        shard = self._shard
+        packed = shard.n_items > shard.n_requests * len(shard.classifiers)
+        if not packed or shard.stage not in (Stage.CLASSIFY, Stage.RERUN):
+            return ()
+        answers = read_parts([part.answers for part in self._parts], ANSWERS)
+        labels = read_parts([part.labels for part in self._parts], LABELS)
+        model = self._plan.endpoint(shard.endpoint).priced_as
+        return tally(answers, labels, model, self._versions.values())
 
     def _register(self, answers: pl.DataFrame, labels: pl.DataFrame, number: int, at: datetime) -> Part:
         part = self._write(answers, labels, number, at)

@@ -11,6 +11,7 @@ from semtel_batch.compose.compress.backends import open_compressor
 from semtel_batch.compose.prompt import Prompt, word
 from semtel_batch.families import family_of
 from semtel_batch.plans import Leg, Plan
+from semtel_batch.quality.garbled import halves
 from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
 from semtel_batch.rows import Generation
 
@@ -78,17 +79,14 @@ def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, per
 def pack_sizes(generation: Generation, strategy: Strategy) -> tuple[int, ...]:
     """How many conversations a request of a generation may hold, each size that its asks may have.
 
-    First asks are packed as the strategy says; what is asked again goes as before, in halves, or alone.
+    First asks are packed as the strategy says; what comes after goes as before, alone, or in halves of halves: a run
+    that saw its packs broken packs fewer from then on.
     """
     n = strategy.conversations_per_request
     if generation.stage is Stage.RECLASSIFY or n == 1:
         return (1,)
-    return (n,) if generation.attempt == 0 else (n, half(n), 1)
-
-
-def half(n: int) -> int:
-    """The size of the packs that a failed pack of `n` is split into."""
-    return -(-n // 2)
+    is_first = generation.stage is Stage.CLASSIFY and generation.attempt == 0
+    return (n,) if is_first else halves(n)
 
 
 def generation_key(generation: Generation) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from semtel_batch.measurements import Kind, Measurement, strategy_from_json, strategy_to_json
+from semtel_batch.measurements import Kind, Measurement, Packs, strategy_from_json, strategy_to_json
 from semtel_batch.records import Change, Event, Outcome, Pace, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
     Generation,
@@ -202,6 +202,16 @@ def measurement(row: Any) -> Measurement:
             "strategy": strategy_from_json(row.strategy),
         }
     )
+
+
+def packs_values(shard: Shard, one: Packs, at: datetime) -> dict[str, Any]:
+    values = {"shard_id": shard.id, "size": one.size, "model": one.model, "n": one.n, "n_broken": one.n_broken}
+    return values | {"classifiers": json.dumps(one.classifiers), "counted_at": at.isoformat()}
+
+
+def packs(row: Any) -> Packs:
+    versions = tuple(json.loads(row.classifiers))
+    return Packs(model=row.model, classifiers=versions, size=row.size, n=row.n, n_broken=row.n_broken)
 
 
 def _when(text: str | None) -> datetime | None:

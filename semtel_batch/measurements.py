@@ -93,6 +93,17 @@ class Measurement:
     max_tokens: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packs:
+    """Packs of one size that were answered, and how many of them broken, by one model for one set of classifiers."""
+
+    model: str
+    classifiers: tuple[str, ...]  # versions, in order
+    size: int  # conversations, as sent
+    n: int
+    n_broken: int
+
+
 _CALIBRATION = TypeAdapter(Calibration)
 _STRATEGY = TypeAdapter(Strategy)
 

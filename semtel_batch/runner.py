@@ -25,6 +25,7 @@ from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_ge
 from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
+from semtel_batch.quality.garbled import size_that_holds
 from semtel_batch.records import Doubt, Receipt, Stage, Tier
 from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
@@ -144,10 +145,16 @@ class Runner:
         else:
             labels = labels_of_failed(self._store, self._plan, leg.number)
         rows = _NO_ROWS if history else self._served(leg, self._askable())
-        found = next_generation(leg, history, labels, rows, self._plan.max_attempts)
+        fits = self._pack_size(leg) if history else None
+        found = next_generation(leg, history, labels, rows, self._plan.max_attempts, fits)
         if found is None:
             self._finished_legs.add(leg.number)
         return found
+
+    def _pack_size(self, leg: Leg) -> int:
+        """Conversations that a request of a leg bears, by what this run has seen of it."""
+        seen = self._store.packs(self._started_at, (self._plan.id, leg.number))
+        return size_that_holds(seen, leg.strategy.conversations_per_request)
 
     def _askable(self) -> pl.DataFrame:
         """Unique conversations with something to classify; an empty one ends as a named failure, unpaid."""

@@ -21,7 +21,7 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.database import connect, empty_log, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
-from semtel_batch.measurements import Calibration, Measurement, calibration_from_json, calibration_to_json
+from semtel_batch.measurements import Calibration, Measurement, Packs, calibration_from_json, calibration_to_json
 from semtel_batch.plans import Plan
 from semtel_batch.records import Event, Pace, Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
@@ -264,8 +264,11 @@ class Store:
         with self._transaction() as t:
             t.execute(update(tables.shards).where(c.id == shard.id, c.state.in_(states)).values(tier=tier))
 
-    def end_shard(self, shard: Shard, at: datetime) -> None:
-        """All answers of a shard are written down; its generation ends with its last shard."""
+    def end_shard(self, shard: Shard, at: datetime, packs: Sequence[Packs] = ()) -> None:
+        """All answers of a shard are written down; its generation ends with its last shard.
+
+        `packs`: how many conversations its requests held, and what came of them.
+        """
         s, legs = tables.shards.c, tables.legs.c
         siblings = (s.plan_id == shard.plan_id, s.leg == shard.leg, s.stage == shard.stage, s.attempt == shard.attempt)
         with self._transaction() as t:
@@ -277,6 +280,9 @@ class Store:
                 .where(tables.submissions.c.shard_id == shard.id, tables.submissions.c.state != "rejected")
                 .values(state="ended", ended_at=at.isoformat())
             )
+            t.execute(tables.packs.delete().where(tables.packs.c.shard_id == shard.id))
+            if packs:
+                t.execute(insert(tables.packs), [mapping.packs_values(shard, one, at) for one in packs])
             still_open = select(func.count()).select_from(tables.shards).where(*siblings, s.state != ShardState.ENDED)
             if t.execute(still_open).scalar_one() == 0:
                 t.execute(
@@ -289,6 +295,16 @@ class Store:
                     )
                     .values(ended_at=at.isoformat())
                 )
+
+    def packs(self, since: datetime, leg: tuple[str, int] | None = None) -> list[Packs]:
+        """How packs were answered since then, by any plan or by a plan's leg: one record a model, set and size."""
+        c, s = tables.packs.c, tables.shards.c
+        kinds = (c.model, c.classifiers, c.size)
+        query = select(*kinds, func.sum(c.n).label("n"), func.sum(c.n_broken).label("n_broken")).group_by(*kinds)
+        if leg is not None:
+            query = query.join(tables.shards, s.id == c.shard_id).where(s.plan_id == leg[0], s.leg == leg[1])
+        with self._transaction() as t:
+            return [mapping.packs(row) for row in t.execute(query.where(c.counted_at >= since.isoformat())).all()]
 
     # -- submissions -------------------------------------------------------------------------------------------
 

@@ -201,6 +201,16 @@ studies = Table(
     _text("document"),
 )
 
+packs = Table(
+    "packs",
+    metadata,
+    Column("shard_id", Integer, ForeignKey("shards.id"), primary_key=True),
+    Column("size", Integer, primary_key=True),
+    *map(_text, ("model", "classifiers", "counted_at")),
+    _count("n"),
+    _count("n_broken"),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -139,7 +139,7 @@ class Work:
             reach("shard.answered")
             intake.finish(self.clock.now())
             reach("shard.merged")
-            self.store.end_shard(row.shard, self.clock.now())
+            self.store.end_shard(row.shard, self.clock.now(), intake.packs())
             reach("shard.ended")
             remove_files(row.shard)
             reach("shard.files-removed")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ from semtel_batch.conversations import Columns, Ingested, askable, find_files, i
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
-from semtel_batch.measurements import Measurement
+from semtel_batch.measurements import Measurement, Packs
 from semtel_batch.planner.job import Answered, Compressed, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
+from semtel_batch.planner.packsizes import REMEMBERED_DAYS
 from semtel_batch.planner.shorter import Shortened, foresee
 from semtel_batch.planner.sweep import Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
@@ -112,6 +114,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
             study=bool(wish.points),
             fresh=wish.fresh,
+            packs=_packs(settings.project, now),
             measured=_measured(settings.project, asked),
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
@@ -211,6 +214,14 @@ def _measured(project: Path, asked: Sequence[Classifier]) -> tuple[Measurement, 
         return ()
     with closing(Store(project)) as store:
         return tuple(store.evidence([classifier.version for classifier in asked]))
+
+
+def _packs(project: Path, now: datetime) -> tuple[Packs, ...]:
+    """How the project's packs were answered of late."""
+    if not store_path(project).exists():
+        return ()
+    with closing(Store(project)) as store:
+        return tuple(store.packs(now - timedelta(days=REMEMBERED_DAYS)))
 
 
 def _learned(project: Path) -> Learned:

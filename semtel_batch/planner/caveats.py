@@ -12,6 +12,7 @@ from semtel_batch.families import family_with
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import counted_as
+from semtel_batch.planner.packsizes import about_packs
 from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
 from semtel_batch.plans import Alternative, Estimate
@@ -23,6 +24,7 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
     """The warnings that a plan carries, most important first."""
     return (
         *_about_labels(job, chosen),
+        *about_packs(job, chosen.strategy, endpoint),
         *_about_time(job, chosen, endpoint),
         *_about_prices(job, chosen, endpoint),
         *_about_changes(job, chosen, endpoint),

@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from semtel_batch.measurements import Measurement
+from semtel_batch.measurements import Measurement, Packs
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
 from semtel_batch.planner.shorter import Shortened
@@ -49,6 +49,7 @@ class Job:
     answered: Answered | None = None  # None: nothing is known, or everything is to be asked anew
     study: bool = False  # the plan is a part of a calibration or an audit
     fresh: bool = False  # ask anew what earlier runs answered
+    packs: tuple[Packs, ...] = ()  # how earlier runs' packs were answered
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
     compressed: Compressed | None = None  # None: nothing is compressed
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine

@@ -104,6 +104,25 @@ class Packs:
     n_broken: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaloLine:
+    """How strongly two classifiers' labels hang together: asked in one prompt, and each in its own.
+
+    Cramér's V and mutual information in bits; `p_value` of "sharing the prompt changes nothing in it".
+    """
+
+    first: str
+    second: str
+    n: int  # conversations with all four labels
+    together_v: float
+    apart_v: float
+    together_bits: float
+    apart_bits: float
+    p_value: float
+    together_plan: str
+    apart_plan: str
+
+
 _CALIBRATION = TypeAdapter(Calibration)
 _STRATEGY = TypeAdapter(Strategy)
 

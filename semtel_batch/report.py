@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from semtel_batch.compose.compress.results import cpu_seconds
+from semtel_batch.measurements import HaloLine
 from semtel_batch.plans import Plan
 from semtel_batch.reckoning import Reckoning, reckon
 from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
@@ -134,6 +135,7 @@ class Report:
     request_failures: tuple[RequestFailure, ...]
     warnings: tuple[str, ...]
     certificates: tuple[str, ...] = ()  # what the last audit says, see `certify`
+    halos: tuple[HaloLine, ...] = ()  # where other runs asked the same apart, or together
     trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ def report(options: Mapping[str, Any], plan_id: str | None, *, trace: bool, html
     with session.store() as store:
         chosen = store.plan(plan_id)
         found = make_report(store, chosen, results.final_labels(store, chosen), trace=trace or html is not None)
+        if len(chosen.classifiers) > 1:
+            from semtel_batch.studies.halos import halos  # exact tests, which only several classifiers need
+
+            found = replace(found, halos=halos(store, chosen))
         if html is None:
             session.console.show_report(found, trace=trace)
             return

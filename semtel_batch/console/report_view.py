@@ -10,6 +10,7 @@ from rich.text import Text
 
 from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
 from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, note, points, right, section, table
+from semtel_batch.measurements import HaloLine
 from semtel_batch.reckoning import Reckoning
 from semtel_batch.records import Change
 from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
@@ -28,6 +29,7 @@ def view_report(report: Report, page: Page) -> list[RenderableType]:
         section("Planned and paid", _bill_table(report, page), *_bill_notes(report)),
         section("Estimate and bill", _reckoning_table(report.reckoning), note(_held(report))),
         *_distributions(report, page),
+        *_halos(report.halos),
         section("Endpoints", _endpoint_table(report.endpoints, page), *_pace(report.endpoints)),
     ]
     if report.certificates:
@@ -72,6 +74,23 @@ def _saving(report: Report) -> str:
     if saving.saved_usd < 0:
         return f"none: {money(-saving.saved_usd)} more than {naive}"
     return f"{money(saving.saved_usd)} ({share(saving.saved_share)}) against {naive}"
+
+
+def _halos(halos: Sequence[HaloLine]) -> list[RenderableType]:
+    """How strongly two classifiers' labels hang together when one prompt asks both, and when each has its own."""
+    if not halos:
+        return []
+    columns = [left("classifiers", wrap=True), *map(right, ("compared", "V together", "V apart", "p")), left("runs")]
+    rows = [
+        [
+            safe(f"{h.first}, {h.second}"),
+            *(count(h.n), f"{h.together_v:.2f}", f"{h.apart_v:.2f}", f"{h.p_value:.2g}"),
+            f"{h.together_plan}, {h.apart_plan}",
+        ]
+        for h in halos
+    ]
+    legend = "V: Cramér's, 0 none, 1 one label tells the other; p: that sharing a prompt changes nothing in it"
+    return [section("One prompt for several classifiers", table(columns, rows), note(legend, "dim"))]
 
 
 # -- planned and paid ------------------------------------------------------------------------------------------

@@ -126,6 +126,7 @@ LATE = {
     ("commands.around", "semtel_batch.sandbox.server"): "a web server that no other command needs",
     ("commands.comparing", "semtel_batch.page"): "a template engine and charts, which only a page needs",
     ("commands.looking", "semtel_batch.page"): "a template engine and charts, which only a page needs",
+    ("commands.looking", "semtel_batch.studies.halos"): "exact tests, which only several classifiers need",
     ("page.charts", "matplotlib"): "half a second, which only a page needs",
     ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",

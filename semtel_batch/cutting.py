@@ -15,7 +15,7 @@ import polars as pl
 
 from semtel_batch.compose.pack import pack
 from semtel_batch.compose.prompt import Prompt, labels_tokens
-from semtel_batch.compose.shards import ShardLimits, cut, limits_of
+from semtel_batch.compose.shards import ShardLimits, between_looks, cut, limits_of
 from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Ask
 from semtel_batch.legs import encoding_of, generation_key, shortening, way_of_asking, wording
@@ -56,7 +56,10 @@ class Asking:
 
     @property
     def limits(self) -> ShardLimits:
-        return limits_of(self.endpoint.kind, self.tier, self.endpoint.enqueued_tokens)
+        limits = limits_of(self.endpoint.kind, self.tier, self.endpoint.enqueued_tokens)
+        has_batches = any(not leg.strategy.tier.is_at_once for leg in self.plan.legs)
+        is_between = has_batches and self.tier.is_at_once
+        return between_looks(limits, self.endpoint.rpm, self.endpoint.tpm) if is_between else limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

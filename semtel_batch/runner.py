@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import numpy as np
@@ -53,6 +54,7 @@ class Runner:
         self._work = Work(store, plan, open_transport, clock, watch)
         self._batching = Batching(self._work)
         self._finished_legs: set[int] = set()
+        self._looked_at: datetime | None = None
 
     def submit(self) -> None:
         """Send what the plan says: upload batches, run the realtime share to its end.
@@ -61,7 +63,8 @@ class Runner:
         """
         with self._working(PlanState.RUNNING):
             while self._advance():
-                pass
+                if self._at_once():  # batches end while realtime goes on, and make room in the queue for others
+                    self._look_at_batches()
             self._settle_or_owe()
 
     def collect(self, *, wait: bool) -> None:
@@ -74,7 +77,7 @@ class Runner:
         pause = _FIRST_POLL_S
         with self._working(None if cancelled else PlanState.RUNNING):
             while not self._finished(cancelled):
-                moved = self._batching.poll(cancelled=True) if cancelled else self._advance() | self._batching.poll()
+                moved = self._batching.poll(cancelled=True) if cancelled else self._advance() | self._look_at_batches()
                 if moved:
                     pause = _FIRST_POLL_S
                 elif wait:
@@ -205,17 +208,31 @@ class Runner:
             return Tier.REALTIME
         return tier
 
+    def _at_once(self) -> list[ShardRow]:
+        """The open shards that are answered at once."""
+        return [row for row in self._work.shards(ShardState.CUT, ShardState.SUBMITTED) if row.shard.tier.is_at_once]
+
     def _run_at_once(self) -> bool:
-        """Run every shard to its end that is answered at once. True if there was one."""
-        ran = False
-        for row in self._work.shards(ShardState.CUT, ShardState.SUBMITTED):
-            if row.shard.tier.is_at_once:
-                self._work.extend_lease()
-                self._store.intend(row.shard, self._clock.now())
-                reach("realtime.intended")
-                self._run_one(row)
-                ran = True
-        return ran
+        """Run the oldest shard that is answered at once to its end; batches get their turn before the next one.
+
+        True if there was one.
+        """
+        for row in self._at_once()[:1]:
+            self._work.extend_lease()
+            self._store.intend(row.shard, self._clock.now())
+            reach("realtime.intended")
+            self._run_one(row)
+            return True
+        return False
+
+    def _look_at_batches(self) -> bool:
+        """Poll; between shards that are answered at once no more often than when only waiting. True if one ended."""
+        now = self._clock.now()
+        soon = self._looked_at is not None and now < self._looked_at + timedelta(seconds=_LAST_POLL_S)
+        if soon and self._at_once():
+            return False
+        self._looked_at = now
+        return self._batching.poll()
 
     def _run_one(self, row: ShardRow) -> None:
         """Run a shard; what flex has no room for, or not before the deadline, moves to realtime if that is allowed."""

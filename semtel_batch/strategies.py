@@ -150,7 +150,7 @@ def _told(lever: Lever, one: Evidence | None) -> str:
         return f"{lever}: no evidence for these values, so every label counts as changed"
     counted = f", n={one.n}" if one.n else ""
     of_cut = " of those cut" if lever is Lever.TRUNCATING else ""
-    return f"{lever}: {one.label_change:.1%}{of_cut} ({one.source}{counted})"
+    return f"{lever}: {100 * one.label_change:.1f} %{of_cut} ({one.source}{counted})"
 
 
 def _strategy(recipe: str, values: dict[str, Any]) -> Strategy:

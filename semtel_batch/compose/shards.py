@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ _MAX_BYTES = 209_715_200 * 95 // 100
 # A realtime shard is only a unit of book-keeping: small enough to be composed and finished soon.
 _REALTIME_REQUESTS = 20_000
 _REALTIME_BYTES = 64_000_000
+# Beside batches, which are looked at between two realtime shards, it is one of a few minutes.
+_BETWEEN_LOOKS_MIN = 3
+_BETWEEN_LOOKS_REQUESTS = 5_000  # where no limit says how many that is: five minutes at 16 a second
 # The answers of a window's shard are taken in when all of them have ended.
 _WINDOW_REQUESTS = 5_000
 
@@ -36,6 +39,15 @@ def limits_of(kind: EndpointKind, tier: Tier, enqueued_tokens: int | None) -> Sh
     if tier is not Tier.BATCH:
         return ShardLimits(max_requests=_REALTIME_REQUESTS, max_bytes=_REALTIME_BYTES)
     return ShardLimits(max_requests=_MAX_REQUESTS[kind], max_bytes=_MAX_BYTES, max_tokens=enqueued_tokens)
+
+
+def between_looks(limits: ShardLimits, rpm: int | None, tpm: int | None) -> ShardLimits:
+    """The same for a realtime shard while batches wait: no more than an endpoint takes in a few minutes."""
+    return replace(
+        limits,
+        max_requests=min(limits.max_requests, rpm * _BETWEEN_LOOKS_MIN if rpm else _BETWEEN_LOOKS_REQUESTS),
+        max_tokens=tpm * _BETWEEN_LOOKS_MIN if tpm else None,
+    )
 
 
 def cut(n_bytes: Ints, n_tokens: Ints, limits: ShardLimits) -> list[tuple[int, int]]:

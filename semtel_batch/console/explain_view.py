@@ -14,9 +14,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 from semtel_batch import plans
-from semtel_batch.console.figures import brief, count, money, safe, share
+from semtel_batch.console.figures import brief, count, money, safe, several, share
 from semtel_batch.console.layout import MARGIN, Page, left, note, points, right, section, table
-from semtel_batch.plans import FrontierPoint, MixShare, Plan, Strata
+from semtel_batch.plans import FrontierPoint, Leg, MixShare, Plan, Strata
 
 if TYPE_CHECKING:  # only its name is needed: the planner would make every other command wait
     from semtel_batch.planner.sweep import Variant
@@ -36,29 +36,33 @@ def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
 def _mix(plan: Plan, page: Page) -> list[RenderableType]:
     if not plan.mix:
         return []
-    columns = [left("stratum"), right("share"), right("conversations"), left("classifiers", wrap=True)]
-    columns += [left("way", wrap=True), right("cost"), right("changed")]
-    columns += [] if page.narrow else [left("why", wrap=True)]
-    rows = []
-    for one in sorted(plan.mix, key=lambda one: (one.stratum, one.leg)):
-        cells = _cells(plan, one)
-        rows.append(cells[: len(columns)])
-    return [section("Mix", table(columns, rows))]
+    shares = sorted(plan.mix, key=lambda one: (one.stratum, one.leg))
+    reasons = {reason: chr(ord("a") + i) for i, reason in enumerate(dict.fromkeys(one.reason for one in shares))}
+    columns = [left("stratum", wrap=True, least=12), right("share"), right("conversations"), left("way")]
+    columns += [right("cost"), right("changed"), left("why", wrap=page.wide)]
+    rows = [_cells(plan, one, one.reason if page.wide else reasons[one.reason]) for one in shares]
+    ways = points((_leg(leg) for leg in plan.legs), [str(leg.number + 1) for leg in plan.legs])
+    body = [table(columns, rows), Text(""), ways]
+    if not page.wide:
+        body += [Text(""), points(reasons, list(reasons.values()))]
+    return [section("Mix", *body)]
 
 
-def _cells(plan: Plan, one: MixShare) -> list[str]:
-    leg = plan.legs[one.leg]
-    n = leg.strategy.conversations_per_request
+def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
     return [
         stratum_name(plan.strata, one.stratum),
         share(one.share),
         count(one.n_conversations),
-        ", ".join(leg.classifiers),
-        f"{leg.strategy.recipe}, {n} a request, {leg.strategy.tier}, {leg.endpoint}",
+        str(plan.legs[one.leg].number + 1),
         money(one.usd),
         share(one.label_change),
-        one.reason,
+        why,
     ]
+
+
+def _leg(leg: Leg) -> str:
+    n = several(leg.strategy.conversations_per_request, "conversation")
+    return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {leg.endpoint}"
 
 
 def stratum_name(strata: Strata, number: int) -> str:
@@ -94,7 +98,7 @@ def _frontier(plan: Plan, page: Page) -> list[RenderableType]:
 
 def plot(found: Sequence[FrontierPoint], marks: Sequence[str], page: Page) -> RenderableType:
     """Cost to the right, changed labels upwards; a mark that would hide another moves up beside it."""
-    width = max(24, min(page.width - 2 * MARGIN - 10, 84))
+    width = max(24, min(page.width - 2 * MARGIN - 11, 84))
     costs = [float(one.usd) for one in found]
     xs = _places(costs, width, is_log=min(costs) > 0 and max(costs) / min(costs) > _WIDE_RANGE)
     ys = _places([one.label_change for one in found], _PLOT_ROWS, is_log=False)
@@ -106,12 +110,12 @@ def plot(found: Sequence[FrontierPoint], marks: Sequence[str], page: Page) -> Re
     rule, corner = ("|", "+") if page.ascii_only else ("│", "└")
     lines = []
     for row in range(_PLOT_ROWS - 1, -1, -1):
-        name = {_PLOT_ROWS - 1: f"{most:.1%}", 0: f"{least:.1%}"}.get(row, "")
-        lines.append(Text.assemble((f"{name:>7} {rule}", "dim"), *grid[row]))
+        name = {_PLOT_ROWS - 1: share(most), 0: share(least)}.get(row, "")
+        lines.append(Text.assemble((f"{name:>8} {rule}", "dim"), *grid[row]))
     floor = ("-" if page.ascii_only else "─") * width
     low, high = money(Decimal(repr(min(costs)))), money(Decimal(repr(max(costs))))
-    lines.append(Text(f"{'':7} {corner}{floor}", style="dim"))
-    lines.append(Text(f"{'changed':>7}  {low}{high:>{max(1, width - len(low))}}", style="dim"))
+    lines.append(Text(f"{'':8} {corner}{floor}", style="dim"))
+    lines.append(Text(f"{'changed':>8}  {low}{high:>{max(1, width - len(low))}}", style="dim"))
     return Padding(Text("\n").join(lines), (0, 0, 0, MARGIN))
 
 

@@ -93,11 +93,11 @@ def duration(seconds: float) -> str:
 
 
 def brief(seconds: float) -> str:
-    """One figure and one unit, for tables: 35 s, 1.6 min, 2.2 h, 24 h, 3.2 d."""
+    """One figure and one unit, for tables: 35 s, 86 s, 1.6 min, 2.2 h, 24 h, 3.2 d."""
     for size, unit in ((2 * _DAY_S + 1, "d"), (_HOUR_S, "h"), (90, "min")):
         if seconds >= size:
             return f"{seconds / {'d': _DAY_S, 'h': _HOUR_S, 'min': 60}[unit]:.1f}".removesuffix(".0") + f" {unit}"
-    return duration(seconds)
+    return duration(seconds) if seconds < 9.95 else f"{round(seconds)} s"
 
 
 def _two(total: int, large: tuple[int, str], small: tuple[int, str]) -> str:
@@ -113,3 +113,10 @@ def share(part: float) -> str:
     if 0.999 < part < 1:
         return ">99.9 %"
     return f"{part:.1%}".replace("%", " %").replace(".0 %", " %")
+
+
+def deviation(part: float) -> str:
+    """By which share something is off, with its sign: +5.5 %, −0.3 %, 0 %."""
+    written = f"{abs(part):.1%}".replace("%", " %").replace(".0 %", " %")
+    sign = "" if written == "0 %" else "−" if part < 0 else "+"
+    return sign + written

@@ -56,9 +56,9 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
     return Padding(grid, (0, 0, 0, MARGIN), expand=False)
 
 
-def left(name: str, *, wrap: bool = False) -> Column:
-    """A column of words; one that wraps gives way first, but never below ten characters."""
-    return Column(Text(name), no_wrap=not wrap, overflow="fold", min_width=10 if wrap else None)
+def left(name: str, *, wrap: bool = False, least: int = 10) -> Column:
+    """A column of words; one that wraps gives way first, but never below so many characters."""
+    return Column(Text(name), no_wrap=not wrap, overflow="fold", min_width=least if wrap else None)
 
 
 def right(name: str) -> Column:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import RenderableType
 from rich.table import Column
@@ -12,15 +14,30 @@ from semtel_batch.console.explain_view import view_explanation
 from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
 from semtel_batch.plans import Alternative, DataProfile, Estimate, Leg, Objective, Plan, Quality
-from semtel_batch.records import Doubt, Strategy, Tier, Usage
+from semtel_batch.records import Doubt, Keep, Strategy, Tier, Usage
 
 _SHOWN = 12
 _CHOSEN = "chosen"
 _LEGEND = (
-    "n×m: conversations × classifiers in one request; ≤512: each cut to 512 tokens. changed: labels that may "
-    "differ from the naive way's; ~ assumed, not measured; 0 by construction; ref. the naive way."
+    "n×m: conversations × classifiers in one request; ≤512 head, tail: each cut to 512 tokens, and the end that is "
+    "kept (of several, the cheapest's figures). changed: labels that may differ from the naive way's; ~ assumed, not "
+    "measured; 0 by construction; ref. the naive way."
 )
+_ENDPOINT_WIDTH = 24  # of the column that there is only where several are compared
+_TIGHT = (70, 10)  # where a table has fewer columns than this, longer names of recipes are broken
+_OFTEN = 3  # times that a reason is given before it is a note below the table
+_SAME_PRICE = "openai +1: so it is on one more endpoint."
 _BEST = 6  # of the shown ones, the cheapest that could have been chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One line of the alternatives: the first of those that it stands for, and where they differ."""
+
+    first: Alternative
+    ends: str
+    endpoint: str
+    is_mix: bool = False  # of several ways: it has no shape of its own
 
 
 def view_plan(plan: Plan, page: Page, *, explain: bool = False, offer: bool = True) -> list[RenderableType]:
@@ -176,25 +193,59 @@ def view_alternatives(
     alternatives: Sequence[Alternative], chosen: Estimate | None, page: Page, *, explain: bool = False
 ) -> list[RenderableType]:
     """What was considered, the cheapest first; without `explain` the telling ones only."""
-    if chosen is not None and all(a.estimate != chosen for a in alternatives):
+    is_mix = chosen is not None and all(a.estimate != chosen for a in alternatives)
+    if chosen is not None and is_mix:
         alternatives = [Alternative(estimate=chosen, feasible=True), *alternatives]
     shown = sorted(alternatives if explain else _telling(alternatives, chosen), key=lambda a: a.estimate.usd)
     if not shown:
         return []
-    said = [a.reason if page.wide else _dearer(a, chosen) for a in shown]
-    reasons = {} if page.wide else _numbered(a.reason for a, s in zip(shown, said, strict=True) if not s)
-    several_endpoints = len({a.estimate.endpoint for a in shown}) > 1
+    with_endpoint = len({a.estimate.endpoint for a in shown}) > 1
+    room = Page(width=page.width - _ENDPOINT_WIDTH) if with_endpoint else page
+    lines = [replace(one, is_mix=is_mix and one.first.estimate == chosen) for one in _folded(shown, chosen)]
+    why = [(line, line.first.reason) for line in lines]
+    often = Counter(reason for _, reason in why)
+    said = [(r if often[r] < _OFTEN else "") if room.wide else _dearer(line.first, chosen) for line, r in why]
+    reasons = _numbered(r for (_, r), s in zip(why, said, strict=True) if not s)
     rows = []
-    for a, s in zip(shown, said, strict=True):
-        verdict = _CHOSEN if a.estimate == chosen else s or str(reasons.get(a.reason, ""))
-        rows.append(_row(a, verdict, page, with_endpoint=several_endpoints))
-    body: list[RenderableType] = [note(_LEGEND, "dim"), table(_columns(page, with_endpoint=several_endpoints), rows)]
+    for (line, r), s in zip(why, said, strict=True):
+        verdict = _CHOSEN if line.first.estimate == chosen else s or str(reasons.get(r, ""))
+        rows.append(_row(line, verdict, room, with_endpoint=with_endpoint))
+    columns = _columns(room, rows, with_endpoint=with_endpoint)
+    legend = f"{_LEGEND} {_SAME_PRICE}" if any(" +" in line.endpoint for line in lines) else _LEGEND
+    body: list[RenderableType] = [note(legend, "dim"), table(columns, rows)]
     if reasons:
         body += [Text(""), points(reasons, [str(number) for number in reasons.values()])]
     hidden = len(alternatives) - len(shown)
     if hidden:
         body.append(note(f"… and {count(hidden)} more; --explain shows all of them", "dim"))
     return [section("Alternatives", *body)]
+
+
+def _folded(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[_Line]:
+    """Ways that differ in nothing but the end of a text that they keep, or in an endpoint of the same price, as one."""
+    lines: dict[tuple[object, ...], list[Alternative]] = {}
+    for one in alternatives:
+        estimate = one.estimate
+        alike = (
+            replace(estimate.strategy, keep=Keep.HEAD),
+            money(estimate.usd) if estimate.strategy.truncate_to is None else estimate.endpoint,
+            "" if one.feasible else one.reason,
+            brief(estimate.time_s),
+            _changed(estimate),
+            estimate == chosen,
+        )
+        lines.setdefault(alike, []).append(one)
+    return [_line(group) for group in lines.values()]
+
+
+def _line(group: Sequence[Alternative]) -> _Line:
+    kept = {one.estimate.strategy.keep for one in group}
+    first, more = group[0], len({one.estimate.endpoint for one in group}) - 1
+    return _Line(
+        first=first,
+        ends=", ".join(end for end in Keep if end in kept),
+        endpoint=f"{first.estimate.endpoint} +{more}" if more else first.estimate.endpoint,
+    )
 
 
 def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:
@@ -233,36 +284,50 @@ def _numbered(reasons: Iterable[str]) -> dict[str, int]:
     return {reason: number for number, reason in enumerate(dict.fromkeys(r for r in reasons if r), 1)}
 
 
-def _columns(page: Page, *, with_endpoint: bool) -> list[Column]:
-    columns = [left(""), left("recipe", wrap=True)]
-    columns += [left("endpoint", wrap=True)] if with_endpoint else []
-    columns += [left("tier"), left("n×m"), right("requests")]
-    columns += [] if page.narrow else [right("tok in"), right("out")]
-    columns += [right("cost"), right("high")] if page.roomy else [right("cost")]
+def _columns(room: Page, rows: Sequence[Sequence[Text]], *, with_endpoint: bool) -> list[Column]:
+    is_tight = room.width < _TIGHT[0]
+    shape = max(_longest_word(row[3 + with_endpoint - is_tight].plain) for row in rows)
+    columns = [left("recipe")] if is_tight else [left(""), left("recipe")]
+    columns += [left("endpoint", wrap=True, least=8 if is_tight else 10)] if with_endpoint else []
+    columns += [left("tier"), left("n×m", wrap=not is_tight, least=shape)]
+    columns += [] if room.narrow else [right("requests"), right("tok in"), right("out")]
+    columns += [right("cost"), right("high")] if room.roomy else [right("cost")]
     columns += [right("time"), right("changed")]
-    return [*columns, left("why not", wrap=page.wide)]
+    return [*columns, left("why not", wrap=room.wide)]
 
 
-def _row(alternative: Alternative, verdict: str, page: Page, *, with_endpoint: bool) -> list[str | Text]:
-    estimate, is_chosen = alternative.estimate, verdict == _CHOSEN
+def _longest_word(cell: str) -> int:
+    return max(map(len, cell.split()), default=0)
+
+
+def _row(line: _Line, verdict: str, room: Page, *, with_endpoint: bool) -> list[Text]:
+    estimate, is_chosen = line.first.estimate, verdict == _CHOSEN
     strategy, usage = estimate.strategy, estimate.usage
-    cells = [">" if is_chosen else "", strategy.recipe]
-    cells += [estimate.endpoint] if with_endpoint else []
-    cells += [strategy.tier.value, _shape(strategy), tokens(estimate.n_requests)]
-    cells += [] if page.narrow else [rough(usage.prompt_tokens), rough(usage.completion_tokens)]
-    cells += [money(estimate.usd), money(estimate.usd_high)] if page.roomy else [money(estimate.usd)]
-    cells += [brief(estimate.time_s), _changed(estimate), verdict]
-    style = "bold green" if is_chosen else "" if alternative.feasible else "dim"
-    return [Text(safe(cell), style=style) for cell in cells]
+    cells = [">" if is_chosen else "", safe(strategy.recipe)]
+    shape = _shape(strategy, line.ends)
+    if room.width < _TIGHT[0]:  # lines end here rather than wherever the column does
+        shape = shape.replace(" ", "\n")
+        cells[1] = cells[1].replace("-", "-\n") if len(cells[1]) > _TIGHT[1] else cells[1]
+    cells += [safe(line.endpoint)] if with_endpoint else []
+    cells += [strategy.tier.value, shape]
+    if line.is_mix:
+        cells[1:] = ["a mix"] + [""] * len(cells[2:])
+    sizes = [tokens(estimate.n_requests), rough(usage.prompt_tokens), rough(usage.completion_tokens)]
+    cells += [] if room.narrow else sizes
+    cells += [money(estimate.usd), money(estimate.usd_high)] if room.roomy else [money(estimate.usd)]
+    cells += [brief(estimate.time_s), _changed(estimate), safe(verdict)]
+    style = "bold green" if is_chosen else "" if line.first.feasible else "dim"
+    return [Text(cell, style=style) for cell in (cells[1:] if room.width < _TIGHT[0] else cells)]
 
 
-def _shape(strategy: Strategy) -> str:
+def _shape(strategy: Strategy, ends: str) -> str:
     """Conversations × classifiers, and what else sets one point of a grid apart from the next."""
     parts = [f"{strategy.conversations_per_request}×{strategy.together}"]
     if strategy.truncate_to is not None:
-        parts.append(f"≤{strategy.truncate_to}")
+        parts.append(f"≤{strategy.truncate_to} {ends}")
     if strategy.compress_rate is not None:
-        parts.append(f"{(strategy.compressor or 'rules').partition(':')[0]} {share(strategy.compress_rate)}")
+        kept = f"{100 * strategy.compress_rate:.0f}\u00a0%"
+        parts.append(f"{safe((strategy.compressor or 'rules').partition(':')[0])} {kept}")
     return " ".join(parts)
 
 

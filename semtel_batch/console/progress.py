@@ -69,7 +69,7 @@ def plain_progress(say: Callable[[str], None], clock: Callable[[], float]) -> Pr
 
 def line_of(step: Step, elapsed_s: float) -> str:
     """A step as one line of text."""
-    percent = f" ({step.done / step.total:.0%})" if step.total else ""
+    percent = f" ({100 * step.done / step.total:.0f} %)" if step.total else ""
     parts = [f"{safe(step.name)}: {count(step.done)} of {count(step.total)}{percent}"]
     if step.usd is not None:
         parts.append(money(step.usd))

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from semtel_batch.console.figures import clip, count, duration, money, safe, several, share, tokens
+from semtel_batch.console.figures import clip, count, deviation, duration, money, safe, several, share, tokens
 from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, note, points, right, section, table
 from semtel_batch.measurements import HaloLine
 from semtel_batch.reckoning import Reckoning
@@ -120,7 +120,7 @@ def _reckoning_table(reckoning: Reckoning) -> RenderableType:
     ]
     rows: list[Sequence[str | Text]] = []
     for one in reckoning.components:
-        off = f"{float(one.actual_usd / one.planned_usd - 1):+.1%}" if one.planned_usd else ""
+        off = deviation(float(one.actual_usd / one.planned_usd - 1)) if one.planned_usd else ""
         cells = [tokens(one.planned_tokens), tokens(one.actual_tokens), money(one.planned_usd), money(one.actual_usd)]
         rows.append([one.name, *cells, off])
     return table(columns, rows)
@@ -132,7 +132,8 @@ def _held(report: Report) -> str:
     within = f"{money(reckoning.usd_low)} to {money(reckoning.usd_high)}, where nine bills in ten should lie"
     if not reckoning.is_final:
         return f"{money(paid)} so far, of {within}"
-    off = f"{reckoning.error_share:+.1%} against the estimate" if reckoning.error_share is not None else "not estimated"
+    error = reckoning.error_share
+    off = "not estimated" if error is None else f"{deviation(error)} against the estimate"
     return f"{money(paid)}, {off}: {'inside' if reckoning.is_within else 'OUTSIDE'} {within}"
 
 

@@ -40,8 +40,8 @@ def _about_caching(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[s
     model = counted_as(endpoint.priced_as, chosen.strategy.tier)
     own = [o for o in job.learned.observations if o.model == model and o.tier is chosen.strategy.tier]
     yield (
-        f"{first.cached_tokens / first.prompt_tokens:.0%} of the prompt tokens are taken to come from the provider's "
-        f"cache, as in earlier runs (measured, n={sum(o.n_requests for o in own):,} requests)."
+        f"{100 * first.cached_tokens / first.prompt_tokens:.0f} % of the prompt tokens are taken to come from the "
+        f"provider's cache, as in earlier runs (measured, n={sum(o.n_requests for o in own):,} requests)."
     )
 
 
@@ -85,9 +85,10 @@ def _compression(strategy: Strategy, shortened: Shortened, usd: tuple[Decimal, D
         verdict = f"{verdict} and slower" if saved <= paid else f"{verdict}, but is slower"
     basis = "earlier runs" if shortened.earlier else "a sample of this data"
     return (
-        f"Compressing with {strategy.compressor} ({strategy.tier!s}), asked to keep {strategy.compress_rate:.0%}, "
-        f"keeps {spent.rate:.0%} of the tokens and takes {spent.cpu_s_per_1k:.3f} CPU-s per 1,000 (measured on "
-        f"{basis}, {spent.n_texts:,} texts): {dollars(paid)} of CPU time saves {dollars(saved)}; {verdict}."
+        f"Compressing with {strategy.compressor} ({strategy.tier!s}), asked to keep "
+        f"{100 * (strategy.compress_rate or 1):.0f} %, keeps {100 * spent.rate:.0f} % of the tokens and "
+        f"takes {spent.cpu_s_per_1k:.3f} CPU-s per 1,000 (measured on {basis}, {spent.n_texts:,} texts): "
+        f"{dollars(paid)} of CPU time saves {dollars(saved)}; {verdict}."
     )
 
 

@@ -31,8 +31,9 @@ class Constraint:
     def asked(self) -> str:
         return f"{self.name} {self.show(self.limit)}"
 
-    def reason(self, estimate: Estimate) -> str:
-        return self.miss.format(value=self.show(self.measure(estimate)), limit=self.show(self.limit))
+    def reason(self) -> str:
+        """What is said of an estimate that doesn't keep it; by how much, its own figures tell."""
+        return self.miss.format(limit=self.show(self.limit))
 
 
 def constraints(objective: Objective) -> tuple[Constraint, ...]:
@@ -53,7 +54,7 @@ def _deadline(limit: float) -> Constraint:
         limit=limit,
         measure=lambda estimate: estimate.time_s,
         show=lambda seconds: duration(float(seconds)),
-        miss="may take {value}, longer than the deadline of {limit}",
+        miss="may take longer than the deadline of {limit}",
     )
 
 
@@ -64,7 +65,7 @@ def _budget(limit: Decimal) -> Constraint:
         # The upper estimate: a budget that the expected bill just meets is overrun every other time.
         measure=lambda estimate: estimate.usd_high,
         show=lambda usd: dollars(Decimal(usd)),
-        miss="may cost {value}, more than the budget of {limit}",
+        miss="may cost more than the budget of {limit}",
     )
 
 
@@ -73,8 +74,8 @@ def _agreement(limit: float) -> Constraint:
         name="agreement",
         limit=1 - limit,
         measure=lambda estimate: estimate.quality.label_change,
-        show=lambda change: f"{1 - float(change):.1%}",
-        miss="keeps {value} of labels, fewer than the agreement of {limit} asked for",
+        show=lambda change: f"{100 * (1 - float(change)):.1f} %",
+        miss="may change more labels than an agreement of {limit} allows",
     )
 
 

@@ -45,7 +45,7 @@ def measured(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None
     known = [part for part in parts if part is not None]
     sources = {part.source for part in known}
     added = "one lever at a time, added up" if len(known) > 1 else "on a sample of this data"
-    told = "; ".join(f"{p.classifier} {p.n_different} of {p.n}, at most {_bound(p):.1%} at 95 %" for p in known)
+    told = "; ".join(f"{p.classifier} {p.n_different} of {p.n}, at most {100 * _bound(p):.1f} % at 95 %" for p in known)
     elsewhere = "" if sources == {job.profile.source} else f" on other data ({', '.join(sorted(sources))})"
     return Quality(
         label_change=min(1.0, sum(map(_bound, known))),

@@ -74,7 +74,7 @@ def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
         return _Judged(draft=draft, reason=draft.problem)
     if not _is_allowed(job, draft):
         return _Judged(draft=draft, reason=_UNMEASURED if draft.estimate.quality.assumed else _UNASKED)
-    missed = [one.reason(draft.estimate) for one in limits if not one.keeps(draft.estimate)]
+    missed = [one.reason() for one in limits if not one.keeps(draft.estimate)]
     return _Judged(draft=draft, reason="; ".join(missed))
 
 
@@ -171,8 +171,8 @@ def _hint(job: Job, runnable: Sequence[Draft], limits: Sequence[Constraint]) -> 
         return ""
     cheapest = min(barred, key=lambda e: e.usd)
     return (
-        f" Recipe {cheapest.strategy.recipe} would keep it, but may change {cheapest.quality.label_change:.1%} of "
-        "labels (assumed): name it with --strategy, or say --assume."
+        f" Recipe {cheapest.strategy.recipe} would keep it, but may change "
+        f"{100 * cheapest.quality.label_change:.1f} % of labels (assumed): name it with --strategy, or say --assume."
     )
 
 

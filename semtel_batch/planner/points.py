@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from semtel_batch.errors import Infeasible, PriceUnknown
 from semtel_batch.families import family_with
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
+from semtel_batch.planner.evidence import cut_share
 from semtel_batch.planner.job import Job, grouped_for, groups
 from semtel_batch.planner.packsizes import capped
 from semtel_batch.planner.room import RequestCounter
-from semtel_batch.records import Doubt, Endpoint, Strategy, Tier
+from semtel_batch.records import Doubt, Endpoint, Keep, Strategy, Tier
 from semtel_batch.strategies import Recipe
 
 _MOST_QUESTIONS, _CHOICES = 400, (2, 255)  # of /v1/decisions, by the SDK's types
@@ -63,7 +64,13 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
 
 
 def _plain(job: Job, strategy: Strategy) -> Strategy:
-    """The same requests, under the name that says so: with one classifier, say, there is nothing to combine."""
+    """Without what makes no difference to this job: the same requests, under the name that says so.
+
+    With one classifier, say, there is nothing to combine, and where no conversation is longer than what is kept,
+    nothing is cut. A study measures the very way that it names.
+    """
+    if strategy.truncate_to is not None and not job.study and not cut_share(job.lengths, strategy):
+        strategy = replace(strategy, truncate_to=None, keep=Keep.HEAD)
     return grouped_for(job.classifiers, strategy)
 
 

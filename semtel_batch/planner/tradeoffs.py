@@ -69,7 +69,9 @@ def steps(
     cheaper = [e for e in barred if _saves(e, chosen) and all(limit.keeps(e) for limit in limits)]
     if cheaper:
         best = min(cheaper, key=lambda e: e.usd)
-        step = f"{best.strategy.recipe} measured or assumed: {best.quality.label_change:.1%} of labels may change"
+        step = (
+            f"{best.strategy.recipe} measured or assumed: {100 * best.quality.label_change:.1f} % of labels may change"
+        )
         known.append(ShadowPrice(constraint="evidence", step=step, usd=best.usd - chosen.usd))
     return tuple(known)
 

@@ -17,11 +17,11 @@ from reported_plan import classifier, executed, items, plan
 
 from semtel_batch.checkup import Finding
 from semtel_batch.console import Console, Options, Step, Streams, terminal
-from semtel_batch.console.figures import brief, clip, duration, money, safe, several, share, tokens
+from semtel_batch.console.figures import brief, clip, deviation, duration, money, safe, several, share, tokens
 from semtel_batch.console.progress import line_of
 from semtel_batch.errors import BadInput
 from semtel_batch.plans import Alternative, Plan
-from semtel_batch.records import Outcome
+from semtel_batch.records import Keep, Outcome, Strategy, Tier
 from semtel_batch.report import FailureLine, Report, RequestFailure, report
 from semtel_batch.status import PlanStatus, plan_status
 from semtel_batch.studies.compare import Comparison, Sides, compare
@@ -135,7 +135,7 @@ def test_every_alternative_keeps_recipe_tier_cost_and_time(made: Plan, width: in
     rows = [line.split() for line in screen.out.splitlines() if "×1 " in line]
     assert [row[0] for row in rows] == [">", "packed-graded", "batch", "naive"]  # the cheapest first, chosen marked
     naive = " ".join(rows[-1])
-    assert naive.startswith("naive realtime 1×1 4 ")
+    assert naive.startswith("naive realtime 1×1 " if width < 100 else "naive realtime 1×1 4 ")
     assert "$0.24" in naive and "1.6 min" in naive and "ref." in naive
 
 
@@ -202,6 +202,38 @@ def test_many_alternatives_are_cut_to_the_telling_ones_and_explain_shows_all(mad
     assert "> " in short.out and "naive" in short.out
     assert long.out.count("×1 ") == 34
     assert "reason 30" in long.out
+
+
+def _truncated(made: Plan, endpoint: str, tier: Tier, keep: Keep) -> Alternative:
+    way = Strategy(recipe="packed-confidence", tier=tier, truncate_to=512, keep=keep)
+    return Alternative(
+        estimate=replace(made.chosen, strategy=way, endpoint=endpoint), feasible=False, reason=f"because of {endpoint}"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_ways_that_are_nearly_the_same_are_one_line_and_no_word_is_broken(made: Plan, width: int) -> None:
+    ends = [_truncated(made, "a-long-name", Tier.BATCH, keep) for keep in Keep]
+    priced_alike = [
+        Alternative(estimate=replace(made.chosen, strategy=way, endpoint=name), feasible=False, reason="why")
+        for name in ("a-long-name", "other", "third")
+        for way in (Strategy(recipe="combined", tier=Tier.BATCH, classifiers_per_request=0),)
+    ]
+    screen = _Screen(environ={"COLUMNS": str(width)})
+    screen.console.show_plan(replace(made, alternatives=(*made.alternatives, *ends, *priced_alike)), explain=True)
+    lines = screen.out.splitlines()
+    assert sum("≤512" in line and "each cut" not in line for line in lines) == 1
+    assert all(word in screen.out.replace("\n", " ").split() for word in ("head,", "tail,", "head+tail,", "recent"))
+    assert sum("combined" in line for line in lines) == 1 and "+2" in screen.out
+    assert "packed-confidence" in screen.out or ("packed- " in screen.out and "confidence " in screen.out)
+    assert any(line.rstrip().endswith("chosen") for line in lines)
+
+
+def test_a_mix_is_called_one_among_its_alternatives(made: Plan) -> None:
+    screen = _Screen(environ={"COLUMNS": "120"})
+    screen.console.show_plan(replace(made, chosen=replace(made.chosen, usd=Decimal("0.01"))))
+    row = next(line for line in screen.out.splitlines() if line.startswith("  >"))
+    assert row.split()[:3] == [">", "a", "mix"] and "$0.01" in row
 
 
 def test_several_endpoints_get_a_column(made: Plan) -> None:
@@ -461,10 +493,10 @@ def test_plain_progress_says_the_beginning_a_line_now_and_then_and_the_end() -> 
             progress.update(Step(name="classify", done=second * 4, total=100, usd=Decimal("0.01") * second))
     lines = screen.err.splitlines()
     assert lines == [
-        "classify: 0 of 100 (0%), $0.00",
-        "classify: 40 of 100 (40%), $0.10, 10 s",
-        "classify: 80 of 100 (80%), $0.20, 20 s",
-        "classify: 100 of 100 (100%), $0.25, 25 s",
+        "classify: 0 of 100 (0 %), $0.00",
+        "classify: 40 of 100 (40 %), $0.10, 10 s",
+        "classify: 80 of 100 (80 %), $0.20, 20 s",
+        "classify: 100 of 100 (100 %), $0.25, 25 s",
     ]
 
 
@@ -474,7 +506,7 @@ def test_plain_progress_does_not_repeat_itself() -> None:
         for second in (0, 60, 120):
             screen.now = float(second)
             progress.update(Step(name="batch", done=0, total=5, note="in_progress"))
-    assert screen.err.splitlines() == ["batch: 0 of 5 (0%), in_progress"]
+    assert screen.err.splitlines() == ["batch: 0 of 5 (0 %), in_progress"]
 
 
 def test_quiet_progress_is_silent() -> None:
@@ -605,3 +637,8 @@ def test_a_notebook_gets_bars_only_where_it_can_draw_them(drawn: bool, monkeypat
     monkeypatch.setattr("semtel_batch.console.bars.live_progress", lambda _screen: nullcontext(bars))
     with screen.console.progress() as progress:
         assert (progress is bars) is drawn
+
+
+@pytest.mark.parametrize(("part", "said"), [(-0.003, "−0.3 %"), (0.055, "+5.5 %"), (-0.0001, "0 %"), (1, "+100 %")])
+def test_deviation(part: float, said: str) -> None:
+    assert deviation(part) == said

@@ -325,3 +325,21 @@ def test_a_request_over_the_long_context_limit_is_billed_dearer_in_the_store_and
     by_item = sum(detail[f"{name}_cost_usd"].sum() for name in BOTH)
     assert abs(by_item - usd[0]) < usd[0] / 1_000_000
     assert long.broken() == []
+
+
+def test_batches_are_looked_at_between_the_realtime_shards_of_a_mix(new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semtel_batch.compose.shards._BETWEEN_LOOKS_REQUESTS", 2)
+    world = new()
+    seen: list[str] = []
+
+    def told(step: str, shard: Shard) -> None:
+        seen.append(f"{step} {shard.tier}")
+        world.clock.time += timedelta(minutes=2)
+
+    world.provider.before = told
+    with pytest.raises(Incomplete):
+        world.runner.submit()
+    run = [number for number, what in enumerate(seen) if what == "answers realtime"]
+    assert len(run) > 1 and "poll batch" in seen[run[0] : run[1]]
+    world.finish()
+    assert world.labels["label"].null_count() == 0 and max(world.provider.billed.values()) == 1

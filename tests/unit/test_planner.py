@@ -431,7 +431,7 @@ def test_no_cut_is_counted_twice() -> None:
         asked.append((tokens, keep))
         return np.array([50, 150], dtype=np.int64)
 
-    choose(job(recipes=["truncated"], named=True, truncated_lengths=cut))
+    choose(job([50, 5000], recipes=["truncated"], named=True, truncated_lengths=cut))
     assert len(asked) == len(set(asked)) == 9
 
 
@@ -530,7 +530,7 @@ def test_what_only_the_users_word_would_allow_is_hinted_at() -> None:
 def test_an_agreement_that_no_named_recipe_keeps() -> None:
     message = refused(recipes=["packed"], named=True, objective=Objective(min_agreement=0.95))
     assert message == (
-        "No plan keeps agreement 95.0%; what binds is the agreement. Nearest: agreement 80.0% (packed on openai)."
+        "No plan keeps agreement 95.0 %; what binds is the agreement. Nearest: agreement 80.0 % (packed on openai)."
     )
 
 
@@ -664,3 +664,13 @@ def test_a_price_that_changes_while_the_run_may_go_on_is_said() -> None:
             )
         )
         assert any("From 2026-07-30 on, realtime" in warning for warning in plan.warnings) is is_said
+
+
+def test_a_cut_that_no_conversation_is_long_enough_for_is_no_way_of_its_own() -> None:
+    plan = choose(job([50, 600], recipes=["naive", "batch", "truncated"]))
+    lengths = {a.estimate.strategy.truncate_to for a in plan.alternatives}
+    assert lengths == {None, 512}
+    assert len(plan.alternatives) == 2 + 6
+    alone = choose(job([50, 60], recipes=["truncated"]))
+    assert alone.chosen.quality.label_change == 0 and not alone.chosen.quality.assumed
+    assert choose(job([50, 60], recipes=["truncated"], named=True, study=True)).chosen.strategy.truncate_to == 512

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semtel_batch.compose.shards import ShardLimits, cut, limits_of
+from semtel_batch.compose.shards import ShardLimits, between_looks, cut, limits_of
 from semtel_batch.records import EndpointKind, Tier
 
 sizes = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), max_size=25)
@@ -80,3 +80,11 @@ def test_a_batch_takes_what_the_provider_takes(kind: EndpointKind, requests: int
 
 def test_realtime_shards_know_no_queue() -> None:
     assert limits_of(EndpointKind.OPENAI, Tier.REALTIME, 900_000).max_tokens is None
+
+
+def test_beside_batches_a_realtime_shard_is_one_of_a_few_minutes() -> None:
+    whole = limits_of(EndpointKind.OPENAI, Tier.REALTIME, None)
+    assert between_looks(whole, rpm=500, tpm=None).max_requests == 1_500
+    assert between_looks(whole, rpm=None, tpm=200_000).max_tokens == 600_000
+    assert between_looks(whole, rpm=None, tpm=None).max_requests < whole.max_requests
+    assert between_looks(whole, rpm=1_000_000, tpm=None).max_requests == whole.max_requests

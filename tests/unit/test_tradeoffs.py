@@ -97,9 +97,9 @@ def test_the_nearest_step_beyond_each_limit_is_priced() -> None:
     found = steps(limits, [chosen, overnight, batch, risky], [estimate("2", 2, 0.005, packed(5))], chosen)
     assert found == (
         ShadowPrice(constraint="deadline", step="8h instead of 4h", usd=Decimal(-3)),
-        ShadowPrice(constraint="agreement", step="96.0% instead of 99.0%", usd=Decimal(-7)),
+        ShadowPrice(constraint="agreement", step="96.0 % instead of 99.0 %", usd=Decimal(-7)),
         ShadowPrice(
-            constraint="evidence", step="packed measured or assumed: 0.5% of labels may change", usd=Decimal(-8)
+            constraint="evidence", step="packed measured or assumed: 0.5 % of labels may change", usd=Decimal(-8)
         ),
     )
 
@@ -165,8 +165,9 @@ def explained() -> Plan:
 def test_a_mix_is_shown_stratum_by_stratum_with_its_reasons() -> None:
     text = shown(explained(), 150)
     lines = [line for line in text.splitlines() if "tokens" in line and "conversations" not in line]
-    assert "below 200 tokens" in lines[0] and "packed, 10 a request, batch, main" in lines[0] and "r0" in lines[0]
-    assert "from 200 tokens" in lines[1] and "naive" in lines[1] and "r1" in lines[1]
+    assert "below 200 tokens" in lines[0] and " 1 " in lines[0] and "r0" in lines[0]
+    assert "from 200 tokens" in lines[1] and " 2 " in lines[1] and "r1" in lines[1]
+    assert "1 packed: topic, expertise; 10 conversations a request, batch, main" in text
     assert "deadline: one hour more: saves $4.10" in text
     assert "output tokens" in text and "assumed" in text
 
@@ -180,8 +181,16 @@ def test_every_point_has_its_mark_in_the_plot(ascii_only: bool) -> None:
     assert all(text.count(mark) >= 1 for mark in "abc")
     assert text.isascii() is ascii_only
     first, last = text.splitlines()[0], text.splitlines()[-3]
-    assert first.strip().startswith("20.0%") and "a" in first
-    assert last.strip().startswith("0.0%") and last.rstrip().endswith("c")
+    assert first.strip().startswith("20 %") and "a" in first
+    assert last.strip().startswith("0 %") and last.rstrip().endswith("c")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_mix_fits_a_narrow_screen_and_says_its_reasons_below(width: int) -> None:
+    text = shown(explained(), width)
+    row = next(line for line in text.splitlines() if "below 200 tokens" in line)
+    assert row.split()[-1] == "a" and "a r0" in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_points_in_one_place_are_all_seen() -> None:

@@ -6,7 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +17,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from semtel_batch.conversations import Columns
 from semtel_batch.endpoint_rules import Rules, family_fields
 from semtel_batch.errors import BadConfig
+from semtel_batch.families import family_with
 from semtel_batch.keys import Commands, printed_by
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
 from semtel_batch.records import (
+    OPENAI_URL,
     AnswerFormat,
     Compressing,
     Embedding,
@@ -33,7 +35,6 @@ from semtel_batch.resources import read_small
 
 FILE = "semtel.toml"
 DEFAULT_MODEL = "gpt-6-luna"
-OPENAI_URL = "https://api.openai.com/v1"
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
@@ -131,15 +132,10 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[Endpoint, ...]:
         return ()
     url = environ.get("OPENAI_BASE_URL") or OPENAI_URL
     _check_url(url, "OPENAI_BASE_URL")
-    return (
-        Endpoint(
-            name="openai",
-            kind=EndpointKind.OPENAI,
-            base_url=url.rstrip("/"),
-            model=environ.get("SEMTEL_MODEL") or DEFAULT_MODEL,
-            api_key_env="OPENAI_API_KEY",
-        ),
-    )
+    model, key = environ.get("SEMTEL_MODEL") or DEFAULT_MODEL, "OPENAI_API_KEY"
+    kind = EndpointKind.OPENAI
+    made = Endpoint(name="openai", kind=kind, base_url=url.rstrip("/"), model=model, api_key_env=key)
+    return (_with_flex(made),)
 
 
 def _hash_ids(privacy: _Privacy, project: Path, environ: Mapping[str, str]) -> IdHash | None:
@@ -307,7 +303,7 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
     _check_url(url, where, allow_http=entry.allow_http)
     if entry.api_key_env and entry.api_key_cmd:
         raise BadConfig(f"{where} has api_key_env and api_key_cmd; leave one of them out.")
-    return Endpoint(
+    made = Endpoint(
         name=entry.name,
         kind=entry.kind,
         base_url=url.rstrip("/"),
@@ -327,6 +323,7 @@ def _endpoint(entry: _Endpoint, path: Path) -> Endpoint:
         data_zone=_data_zone(entry, where),
         allow_http=entry.allow_http,
     )
+    return _with_flex(made) if entry.tiers is None else made
 
 
 def _price(price: _Price) -> PriceOverride:
@@ -349,6 +346,12 @@ _SERVED = {
     EndpointKind.AZURE: (Tier.REALTIME, Tier.BATCH, Tier.FLEX),
     EndpointKind.COMPATIBLE: (Tier.REALTIME, Tier.BATCH),
 }
+
+
+def _with_flex(endpoint: Endpoint) -> Endpoint:
+    """With flex, where OpenAI itself serves it for the model: the same request at half the price."""
+    has_flex = endpoint.is_openai and family_with(endpoint.priced_as, endpoint.rules).flex
+    return replace(endpoint, tiers=(*endpoint.tiers, Tier.FLEX)) if has_flex else endpoint
 
 
 def _tiers(entry: _Endpoint, where: str) -> tuple[Tier, ...]:

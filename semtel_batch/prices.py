@@ -37,7 +37,7 @@ _EMBEDDING_BATCH = {
     "text-embedding-3-large": Decimal("0.065"),
 }
 # Share of the standard price. OpenAI's guide to background completion windows, seen 2026-11-22.
-_WINDOWS = {Tier.TWO_HOURS: Decimal("0.7"), Tier.EIGHT_HOURS: Decimal("0.6")}
+WINDOWS = {Tier.TWO_HOURS: Decimal("0.7"), Tier.EIGHT_HOURS: Decimal("0.6")}
 
 Key = tuple[str, Tier]
 
@@ -130,7 +130,7 @@ def _other_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: datetim
         return _decisions_price(endpoint, at, family)
     if tier is Tier.FLEX and not _has_flex(endpoint, family):
         raise _unknown(endpoint, tier, f"{endpoint.kind} does not serve flex for this model")
-    if tier in _WINDOWS:
+    if tier in WINDOWS:
         return _window_price(endpoint, tier, standard, family)
     if family.is_embedding:
         return _embedding_price(endpoint, tier, at)
@@ -192,7 +192,7 @@ def _known_discount(endpoint: Endpoint, tier: Tier, family: Family) -> Decimal |
     if tier is Tier.FLEX:
         return _HALF if _has_flex(endpoint, family) else None
     if endpoint.kind is EndpointKind.OPENAI:
-        return _HALF if tier is Tier.BATCH else _WINDOWS.get(tier)
+        return _HALF if tier is Tier.BATCH else WINDOWS.get(tier)
     if endpoint.kind is EndpointKind.AZURE and tier is Tier.BATCH and family.azure_batch:
         return _HALF
     return None
@@ -261,7 +261,7 @@ def _embedding_price(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
 def _window_price(endpoint: Endpoint, tier: Tier, standard: TierPrice, family: Family) -> TierPrice:
     if endpoint.kind is not EndpointKind.OPENAI or family.is_embedding:
         raise _unknown(endpoint, tier, "completion windows are OpenAI's, for its language models")
-    share = _WINDOWS[tier]
+    share = WINDOWS[tier]
     source = f"{standard.source} × {share}, OpenAI's background completion window (guide seen 2026-11-22)"
     # Whether windows combine with cached prices is not published: no cache discount is counted on.
     return replace(

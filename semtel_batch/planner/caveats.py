@@ -16,7 +16,7 @@ from semtel_batch.planner.packsizes import about_packs
 from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import HOUR_S, WINDOW_S
 from semtel_batch.plans import Alternative, Estimate
-from semtel_batch.prices import SELF_HOSTED, shutdown_problem
+from semtel_batch.prices import SELF_HOSTED, WINDOWS, shutdown_problem
 from semtel_batch.records import Endpoint, EndpointKind, Stage, Strategy, Tier, Usage
 
 
@@ -26,6 +26,7 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
         *_about_labels(job, chosen),
         *about_packs(job, chosen.strategy, endpoint),
         *_about_time(job, chosen, endpoint),
+        *_about_windows(job, chosen, endpoint),
         *_about_prices(job, chosen, endpoint),
         *_about_changes(job, chosen, endpoint),
         *_about_caching(job, chosen, endpoint),
@@ -121,6 +122,25 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
         )
 
 
+def _about_windows(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    """What OpenAI's completion windows would take off, where nobody has said yet that answers may be kept there."""
+    deadline_s, is_listed = job.objective.deadline_s, any(tier.is_window for tier in endpoint.tiers)
+    same = replace(chosen.strategy, recipe="", model=None) == Strategy(recipe="", tier=Tier.REALTIME)
+    if not endpoint.is_openai or is_listed or not same or deadline_s is None:
+        return
+    paid = sum((line.usd for line in chosen.lines if line.tier is Tier.REALTIME), Decimal(0))
+    fitting = [tier for tier in WINDOWS if WINDOW_S[tier] + HOUR_S <= deadline_s]
+    tier = min(fitting, key=lambda one: WINDOWS[one], default=None)
+    if tier is None or not paid:
+        return
+    named = ", ".join(f'"{one}"' for one in (*endpoint.tiers, tier))
+    yield (
+        f"The {tier} completion window would take about {dollars(paid * (1 - WINDOWS[tier]))} off and end before the "
+        f"deadline. OpenAI keeps its answers (store: true), so it is used only where you ask for it: tiers = [{named}] "
+        f"in the [[endpoint]] {endpoint.name!r} of semtel.toml."
+    )
+
+
 def _beside(job: Job, chosen: Estimate) -> list[Endpoint]:
     """The endpoints that take a part of the realtime requests."""
     return [endpoint for endpoint in job.endpoints if endpoint.name in chosen.pool]
@@ -143,7 +163,7 @@ def _about_changes(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[s
             yield (
                 f"From {change.on} on, {tier} of endpoint {endpoint.name!r} costs ${change.price.input_usd} in and "
                 f"${change.price.output_usd} out per million tokens instead of ${now.input_usd} and ${now.output_usd}: "
-                "the run may reach that day, and the estimate is at today's price."
+                "the run may reach that day. The estimate is at today's price, its interval bears either."
             )
 
 

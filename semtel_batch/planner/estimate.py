@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_with
 from semtel_batch.planner.evidence import quality
-from semtel_batch.planner.interval import Spread, interval
+from semtel_batch.planner.interval import Spread, either_price, interval
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions, counted_as
 from semtel_batch.planner.pooling import partners
@@ -169,8 +170,13 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     shortened = shortened_by(job, strategy)
     lines = (*_compressing(job, shortened), *(part.line(price, endpoint.name) for part, price in priced))
     usd = sum((line.usd for line in lines), Decimal(0))
-    within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
     loads, asked_again = tuple(part.load() for part in main), tuple(part.load() for part in again)
+    time_s = max(
+        total_s(endpoint, loads, asked_again, beside),
+        shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
+    )
+    within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
+    within = either_price(within, usd, [_later(job, part, price, endpoint, time_s) for part, price in priced])
     return Draft(
         estimate=Estimate(
             strategy=strategy,
@@ -180,10 +186,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
             usd_low=within.usd_low,
             usd_high=within.usd_high,
             uncertainties=within.uncertainties,
-            time_s=max(
-                total_s(endpoint, loads, asked_again, beside),
-                shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
-            ),
+            time_s=time_s,
             pool=tuple(other.name for other in beside),
             quality=quality(job, recipe, strategy, endpoint),
         ),
@@ -193,6 +196,15 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
         follow_ups=asked_again,
         n_conversations=len(lengths),
     )
+
+
+def _later(job: Job, part: _Part, price: TierPrice, endpoint: Endpoint, time_s: float) -> Decimal:
+    """What more a part would cost at a price that comes before the run must have ended."""
+    change = job.prices.changes.get((endpoint.name, part.tier))
+    until = job.now + timedelta(seconds=max(time_s, job.objective.deadline_s or 0.0))
+    if change is None or change.on > until.date():
+        return Decimal(0)
+    return sum((change.price.cost_usd(one) - price.cost_usd(one) for one in (part.usage, part.surcharge)), Decimal(0))
 
 
 def _of_what_is_asked(case: _Case, share: Known) -> Known:

@@ -113,6 +113,25 @@ def interval(usd: Decimal, parts: Sequence[tuple[Spread, TierPrice]], learned: L
     )
 
 
+def either_price(within: Interval, usd: Decimal, differences: Sequence[Decimal]) -> Interval:
+    """The interval where prices change while a run may go on: which part the later ones hold for can't be known.
+
+    `differences` are what each part's bill would be more, or less, at the later price: the upper end bears all that
+    are more, the lower end all that are less.
+    """
+    more = sum((one for one in differences if one > 0), Decimal(0))
+    less = sum((one for one in differences if one < 0), Decimal(0))
+    if not more and not less:
+        return within
+    low, high = max(Decimal(0), usd + less), usd + more
+    cause = Uncertainty(what="price change", usd_low=low, usd_high=high, basis="published")
+    return Interval(
+        usd_low=max(Decimal(0), within.usd_low + less),
+        usd_high=within.usd_high + more,
+        uncertainties=tuple(sorted((*within.uncertainties, cause), key=lambda one: one.usd_low - one.usd_high)),
+    )
+
+
 def _prompt(parts: Sequence[tuple[Spread, TierPrice]], learned: Learned, model: str) -> tuple[str, float, int]:
     requests = sum(spread.n_requests * float(price.input_usd) for spread, price in parts)
     tokens = sum(spread.counted * float(price.input_usd) for spread, price in parts)

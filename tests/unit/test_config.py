@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from semtel_batch.compose.prompt import word
-from semtel_batch.config import DEFAULT_MODEL, OPENAI_URL, Settings, load, parse_duration, parse_usd
+from semtel_batch.config import DEFAULT_MODEL, Settings, load, parse_duration, parse_usd
 from semtel_batch.errors import BadConfig
 from semtel_batch.families import extra_body, family_with
 from semtel_batch.project import make_project
-from semtel_batch.records import AnswerFormat, Classifier, Endpoint, EndpointKind, Label, Stage, Tier
+from semtel_batch.records import OPENAI_URL, AnswerFormat, Classifier, Endpoint, EndpointKind, Label, Stage, Tier
 
 MAIN = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\n'
 
@@ -41,6 +41,7 @@ def test_a_key_in_the_environment_is_enough(tmp_path: Path) -> None:
             base_url=OPENAI_URL,
             model=DEFAULT_MODEL,
             api_key_env="OPENAI_API_KEY",
+            tiers=(Tier.REALTIME, Tier.BATCH, Tier.FLEX),
         ),
     )
     assert DEFAULT_MODEL == "gpt-6-luna"
@@ -102,7 +103,9 @@ def test_everything_an_endpoint_can_say(tmp_path: Path) -> None:
 def test_what_is_left_out_follows_from_the_kind(tmp_path: Path) -> None:
     openai = endpoint(tmp_path, MAIN)
     assert (openai.base_url, openai.api_key_env) == (OPENAI_URL, "OPENAI_API_KEY")
-    assert openai.tiers == (Tier.REALTIME, Tier.BATCH)
+    assert openai.tiers == (Tier.REALTIME, Tier.BATCH, Tier.FLEX), "OpenAI serves flex for this model"
+    assert endpoint(tmp_path, MAIN + 'base_url = "https://gateway.example/v1"\n').tiers == (Tier.REALTIME, Tier.BATCH)
+    assert endpoint(tmp_path, MAIN + 'tiers = ["realtime"]\n').tiers == (Tier.REALTIME,)
     compatible = '[[endpoint]]\nname = "l"\nkind = "compatible"\nmodel = "m"\nbase_url = "http://localhost:1/v1"\n'
     local = endpoint(tmp_path, compatible)
     assert (local.api_key_env, local.tiers) == (None, (Tier.REALTIME,)), "no Batch API unless its user says so"

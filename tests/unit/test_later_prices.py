@@ -1,0 +1,50 @@
+"""What a plan says of prices that are not today's or not asked for: a change while it runs, a window it may not use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from test_planner import NOW, OPENAI, book, job
+
+from semtel_batch.errors import Infeasible
+from semtel_batch.planner.optimize import choose
+from semtel_batch.plans import Objective
+from semtel_batch.prices import PriceBook, PriceChange
+from semtel_batch.records import OPENAI_URL, Endpoint, Tier
+
+
+def _dearer(endpoint: Endpoint, times: int) -> PriceBook:
+    known = book((endpoint,))
+    now = known.prices["openai", Tier.BATCH]
+    later = replace(now, input_usd=now.input_usd * times, output_usd=now.output_usd * times)
+    change = PriceChange(on=(NOW + timedelta(days=1)).date(), price=later)
+    return replace(known, changes={("openai", Tier.BATCH): change})
+
+
+def test_where_a_price_changes_while_a_run_may_go_on_the_interval_bears_both() -> None:
+    same, dearer = choose(job(recipes=["batch"])), choose(job(recipes=["batch"], prices=_dearer(OPENAI, 3)))
+    assert dearer.chosen.usd == same.chosen.usd and dearer.chosen.usd_low == same.chosen.usd_low
+    assert dearer.chosen.usd_high - same.chosen.usd_high == 2 * same.chosen.usd
+    assert any(one.what == "price change" for one in dearer.chosen.uncertainties)
+    assert any("its interval bears either" in line for line in dearer.warnings)
+    soon = choose(job(recipes=["naive"], prices=_dearer(OPENAI, 3)))
+    assert not any(one.what == "price change" for one in soon.chosen.uncertainties)
+    budget = Objective(budget_usd=2 * same.chosen.usd_high)
+    with pytest.raises(Infeasible):
+        choose(job(recipes=["batch"], prices=_dearer(OPENAI, 3), objective=budget))
+
+
+def test_what_a_completion_window_would_save_is_said_and_not_done() -> None:
+    there = replace(OPENAI, base_url=OPENAI_URL, tiers=(Tier.REALTIME, Tier.BATCH))
+    within = Objective(deadline_s=10 * 3_600)
+    told = [w for w in choose(job(endpoints=(there,), objective=within)).warnings if "completion window" in w]
+    assert len(told) == 1 and 'tiers = ["realtime", "batch", "8h"]' in told[0] and "$" in told[0]
+    unasked = (
+        job(endpoints=(there,), objective=Objective(deadline_s=3_600)),  # no window ends by then
+        job(endpoints=(there,), objective=Objective(deadline_s=30 * 3_600)),  # batch is cheaper
+        job(endpoints=(replace(there, base_url="https://gateway.example/v1"),), objective=within),
+        job(endpoints=(replace(there, tiers=(*there.tiers, Tier.EIGHT_HOURS)),), objective=within),
+    )
+    assert not any("completion window would" in line for one in unasked for line in choose(one).warnings)

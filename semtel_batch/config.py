@@ -17,11 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from semtel_batch.conversations import Columns
 from semtel_batch.endpoint_rules import Rules, family_fields
 from semtel_batch.errors import BadConfig
-from semtel_batch.families import family_with
+from semtel_batch.families import OPENAI_URL, family_with, is_openai
 from semtel_batch.keys import Commands, printed_by
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
 from semtel_batch.records import (
-    OPENAI_URL,
     AnswerFormat,
     Compressing,
     Embedding,
@@ -350,7 +349,7 @@ _SERVED = {
 
 def _with_flex(endpoint: Endpoint) -> Endpoint:
     """With flex, where OpenAI itself serves it for the model: the same request at half the price."""
-    has_flex = endpoint.is_openai and family_with(endpoint.priced_as, endpoint.rules).flex
+    has_flex = is_openai(endpoint.kind, endpoint.base_url) and family_with(endpoint.priced_as, endpoint.rules).flex
     return replace(endpoint, tiers=(*endpoint.tiers, Tier.FLEX)) if has_flex else endpoint
 
 

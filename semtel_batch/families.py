@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
+OPENAI_URL = "https://api.openai.com/v1"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -255,6 +257,11 @@ FAMILIES: tuple[Family, ...] = (
         context_window=131_072,
     ),
 )
+
+
+def is_openai(kind: str, base_url: str) -> bool:
+    """Whether an endpoint of this kind and address is OpenAI itself, and not a gateway that behaves like it."""
+    return kind == "openai" and base_url == OPENAI_URL
 
 
 def family_of(model: str) -> Family:

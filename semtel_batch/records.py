@@ -229,9 +229,6 @@ class PriceOverride:
     tiers: tuple[TierOverride, ...] = ()
 
 
-OPENAI_URL = "https://api.openai.com/v1"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """A deployment with its limits. The key itself is never here, only the name of the variable that holds it."""
@@ -258,11 +255,6 @@ class Endpoint:
     @property
     def priced_as(self) -> str:
         return self.model_family or self.model
-
-    @property
-    def is_openai(self) -> bool:
-        """Whether it is OpenAI itself, and not a gateway that behaves like it."""
-        return self.kind is EndpointKind.OPENAI and self.base_url == OPENAI_URL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from semtel_batch.families import family_with
+from semtel_batch.families import family_with, is_openai
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import counted_as
@@ -126,7 +126,7 @@ def _about_windows(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[s
     """What OpenAI's completion windows would take off, where nobody has said yet that answers may be kept there."""
     deadline_s, is_listed = job.objective.deadline_s, any(tier.is_window for tier in endpoint.tiers)
     same = replace(chosen.strategy, recipe="", model=None) == Strategy(recipe="", tier=Tier.REALTIME)
-    if not endpoint.is_openai or is_listed or not same or deadline_s is None:
+    if not is_openai(endpoint.kind, endpoint.base_url) or is_listed or not same or deadline_s is None:
         return
     paid = sum((line.usd for line in chosen.lines if line.tier is Tier.REALTIME), Decimal(0))
     fitting = [tier for tier in WINDOWS if WINDOW_S[tier] + HOUR_S <= deadline_s]

@@ -12,9 +12,9 @@ import pytest
 from semtel_batch.compose.prompt import word
 from semtel_batch.config import DEFAULT_MODEL, Settings, load, parse_duration, parse_usd
 from semtel_batch.errors import BadConfig
-from semtel_batch.families import extra_body, family_with
+from semtel_batch.families import OPENAI_URL, extra_body, family_with
 from semtel_batch.project import make_project
-from semtel_batch.records import OPENAI_URL, AnswerFormat, Classifier, Endpoint, EndpointKind, Label, Stage, Tier
+from semtel_batch.records import AnswerFormat, Classifier, Endpoint, EndpointKind, Label, Stage, Tier
 
 MAIN = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\n'
 

@@ -9,10 +9,11 @@ import pytest
 from test_planner import NOW, OPENAI, book, job
 
 from semtel_batch.errors import Infeasible
+from semtel_batch.families import OPENAI_URL
 from semtel_batch.planner.optimize import choose
 from semtel_batch.plans import Objective
 from semtel_batch.prices import PriceBook, PriceChange
-from semtel_batch.records import OPENAI_URL, Endpoint, Tier
+from semtel_batch.records import Endpoint, Tier
 
 
 def _dearer(endpoint: Endpoint, times: int) -> PriceBook:

@@ -114,6 +114,11 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
             "The deadline leaves less than an hour after the completion window: what comes back in its last minutes, "
             "or not at all, is asked again after it."
         )
+    if chosen.strategy.tier is Tier.FLEX:
+        yield (
+            "Flex is served while there is room: what it has none for is asked in realtime, at that price, if the "
+            "endpoint lists it and the budget bears it."
+        )
     queued = chosen.strategy.tier is Tier.BATCH and endpoint.kind is not EndpointKind.COMPATIBLE
     if queued and endpoint.enqueued_tokens is None:
         yield (

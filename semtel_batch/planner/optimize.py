@@ -53,7 +53,7 @@ def choose(job: Job) -> Plan:
     limits = constraints(job.objective)
     judged = [_judge(job, draft, limits) for draft in drafts.made]
     able = [one.draft for one in judged if not one.reason]
-    best = min(able, key=lambda draft: (draft.estimate.usd, draft.estimate.time_s)) if able else None
+    best = min(able, key=_preference) if able else None
     mixed = _mixed(job, judged, limits, best)
     if mixed is not None:
         alternatives = tuple(_alternative(one, mixed.estimate) for one in judged)
@@ -64,6 +64,12 @@ def choose(job: Job) -> Plan:
     alternatives = tuple(_alternative(one, best.estimate) for one in judged)
     plan = _plan(job, best, alternatives, drafts.left_out, counter)
     return seal(_weighed(job, plan, judged, limits))
+
+
+def _preference(draft: Draft) -> tuple[Decimal, bool, float]:
+    """The cheapest first; at one price what is promised before what there may be no room for, then the fastest."""
+    estimate = draft.estimate
+    return estimate.usd, estimate.strategy.tier is Tier.FLEX, estimate.time_s
 
 
 # ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,6 +122,8 @@ def _alternative(one: _Judged, best: Estimate) -> Alternative:
     this = one.draft.estimate
     if one.reason or this is best:
         return Alternative(estimate=this, feasible=not one.reason, reason=one.reason)
+    if this.usd == best.usd and this.strategy.tier is Tier.FLEX:
+        return Alternative(estimate=this, feasible=True, reason="costs the same, and only while there is room")
     if this.usd == best.usd:
         return Alternative(estimate=this, feasible=True, reason="costs the same and is not faster")
     return Alternative(estimate=this, feasible=True, reason=f"costs {dollars(this.usd - best.usd)} more")

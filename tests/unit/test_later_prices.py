@@ -49,3 +49,14 @@ def test_what_a_completion_window_would_save_is_said_and_not_done() -> None:
         job(endpoints=(replace(there, tiers=(*there.tiers, Tier.EIGHT_HOURS)),), objective=within),
     )
     assert not any("completion window would" in line for one in unasked for line in choose(one).warnings)
+
+
+def test_at_one_price_batch_goes_before_flex_and_before_its_deadline_flex_is_half_of_realtime() -> None:
+    there = replace(OPENAI, tiers=(Tier.REALTIME, Tier.BATCH, Tier.FLEX))
+    day, hour = (
+        choose(job(recipes=["naive", "batch", "flex"], endpoints=(there,), objective=Objective(deadline_s=seconds)))
+        for seconds in (26 * 3_600, 3_600)
+    )
+    assert (day.chosen.strategy.tier, hour.chosen.strategy.tier) == (Tier.BATCH, Tier.FLEX)
+    assert any("while there is room" in a.reason for a in day.alternatives if a.estimate.strategy.tier is Tier.FLEX)
+    assert any("while there is room" in line for line in hour.warnings)

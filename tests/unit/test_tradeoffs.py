@@ -237,7 +237,7 @@ def test_what_if_sweeps_and_keeps_nothing(tmp_path: Path) -> None:
     found = json.loads(out)
     assert code == 0
     assert [one["asked"] for one in found] == ["deadline=1h", "deadline=30h", "budget=0.0000001"]
-    assert [one["plan"] and one["plan"]["chosen"]["strategy"]["recipe"] for one in found] == ["naive", "batch", None]
+    assert [one["plan"] and one["plan"]["chosen"]["strategy"]["recipe"] for one in found] == ["flex", "batch", None]
     assert "what binds is the budget" in found[2]["reason"]
     assert not (tmp_path / "p").exists()
 

@@ -47,4 +47,55 @@ def distilling_options(command: Any) -> Any:
     return command
 
 
+def compressing_options(command: Any) -> Any:
+    """What `compress` takes besides a classifier."""
+    options = [
+        click.option(
+            "--with", "compressor", default="rules", show_default=True, metavar="NAME", help="Or llmlingua2, an extra."
+        ),
+        click.option(
+            "--rate", type=_SHARE, default=0.7, show_default=True, help="Share of a text's tokens to keep, if it can."
+        ),
+        click.option(
+            "--to",
+            "folder",
+            type=click.Path(file_okay=False, path_type=Path),
+            show_default="prompts/short",
+            help="Where the variant goes.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def comparing_options(command: Any) -> Any:
+    """What `compare` takes besides its sides."""
+    options = [
+        click.option(
+            "--gold", type=click.Path(path_type=Path), help="conversation_id and gold labels: which is better."
+        ),
+        click.option("--max-shift", type=_SHARE, default=0.03, help="Largest change of a share to call aligned: 0.03."),
+        click.option("--data", metavar="DATA", help="The conversations to ask about; left out, those of a plan named."),
+        click.option("--sample", "n_sample", type=click.IntRange(min=1), default=500, show_default=True, metavar="N"),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**31 - 1), help="Of the sample; left out, one is drawn and kept."
+        ),
+        click.option("--wave", metavar="1%,10%,100%", help="How far B grows after the sample, wave by wave."),
+        click.option("--grid", is_flag=True, help="Cross all models with all prompts named, and rank them."),
+        click.option("-c", "--classifier", "classifiers", multiple=True, metavar="NAME", help="What to ask; repeat."),
+        click.option("--strategy", "recipes", multiple=True, metavar="FILE", help="Ask by this recipe; repeat."),
+        click.option("--deadline", metavar="24h", help="Of each wave."),
+        click.option("--min-agreement", type=_SHARE, help="Waves stop below this; else below what the sample shows."),
+        click.option("--accept-shift", is_flag=True, help="Go on to the waves although the sample has shifted."),
+        click.option("--noise/--no-noise", default=True, help="Ask A twice about the sample, to know its own noise."),
+        click.option("--yes", is_flag=True, help="Do not ask before money is spent."),
+        click.option("--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 _OUTPUT = click.Path(dir_okay=False, path_type=Path)
+_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)

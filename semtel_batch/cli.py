@@ -12,7 +12,15 @@ import click
 import click.shell_completion
 
 from semtel_batch import __version__
-from semtel_batch.arguments import distilling_options, known_plans, on_done_option, plan_argument, tasks_option
+from semtel_batch.arguments import (
+    comparing_options,
+    compressing_options,
+    distilling_options,
+    known_plans,
+    on_done_option,
+    plan_argument,
+    tasks_option,
+)
 from semtel_batch.group import PoliteGroup, accept_globals_everywhere
 
 
@@ -305,40 +313,18 @@ def evaluate(options: dict[str, Any], plan: str | None, gold: Path) -> None:
     _commands("evaluating").evaluate(options, plan, gold)
 
 
-_SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-
-
-def _comparing_options(command: Any) -> Any:
-    """What `compare` takes besides its sides."""
-    options = [
-        click.option(
-            "--gold", type=click.Path(path_type=Path), help="conversation_id and gold labels: which is better."
-        ),
-        click.option("--max-shift", type=_SHARE, default=0.03, help="Largest change of a share to call aligned: 0.03."),
-        click.option("--data", metavar="DATA", help="The conversations to ask about; left out, those of a plan named."),
-        click.option("--sample", "n_sample", type=click.IntRange(min=1), default=500, show_default=True, metavar="N"),
-        click.option(
-            "--seed", type=click.IntRange(0, 2**31 - 1), help="Of the sample; left out, one is drawn and kept."
-        ),
-        click.option("--wave", metavar="1%,10%,100%", help="How far B grows after the sample, wave by wave."),
-        click.option("--grid", is_flag=True, help="Cross all models with all prompts named, and rank them."),
-        click.option("-c", "--classifier", "classifiers", multiple=True, metavar="NAME", help="What to ask; repeat."),
-        click.option("--strategy", "recipes", multiple=True, metavar="FILE", help="Ask by this recipe; repeat."),
-        click.option("--deadline", metavar="24h", help="Of each wave."),
-        click.option("--min-agreement", type=_SHARE, help="Waves stop below this; else below what the sample shows."),
-        click.option("--accept-shift", is_flag=True, help="Go on to the waves although the sample has shifted."),
-        click.option("--noise/--no-noise", default=True, help="Ask A twice about the sample, to know its own noise."),
-        click.option("--yes", is_flag=True, help="Do not ask before money is spent."),
-        click.option("--column", "columns", multiple=True, metavar="NAME=YOURS", help="Your name of an input column."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+@main.command()
+@click.argument("name")
+@compressing_options
+@click.pass_obj
+def compress(options: dict[str, Any], /, name: str, **how: Any) -> None:
+    """Write NAME's prompt in fewer words, for a person to review and to compare."""
+    _commands("compressing").compress(options, name, **how)
 
 
 @main.command()
 @click.argument("sides", nargs=-1, required=True, metavar="A B")
-@_comparing_options
+@comparing_options
 @click.pass_obj
 def compare(options: dict[str, Any], /, sides: tuple[str, ...], **wish: Any) -> None:
     """Hold B's labels against A's: agreement beside A's own noise, moved shares, a verdict.

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from semtel_batch.families import family_with, is_openai
 from semtel_batch.planner.constraints import dollars
+from semtel_batch.planner.estimate import COMPRESSING, n_answered
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import counted_as
 from semtel_batch.planner.packsizes import about_packs
@@ -55,19 +56,27 @@ def about_compressing(job: Job, alternatives: Sequence[Alternative]) -> Iterator
     told = set()
     for one in estimates:
         way = (one.strategy.compressor, one.strategy.compress_rate, one.strategy.tier)
-        plain = _uncompressed(one, estimates)
         if one.strategy.compress_rate is None or job.compressed is None or way in told:
             continue
         told.add(way)
+        plain = _uncompressed(one, estimates)
+        if plain is not None and _is_answered(job, one, plain):
+            plain = None  # what earlier runs answered costs no money and no time: that says nothing of compressing
         shortened = job.compressed(one.strategy.compressor or "rules", one.strategy.compress_rate)
-        paid = sum((line.usd for line in one.lines if line.part == "compress"), Decimal(0))
+        paid = sum((line.usd for line in one.lines if line.part == COMPRESSING), Decimal(0))
         saved = _saved_usd(job, one, shortened) if plain is None else plain.usd - (one.usd - paid)
         slower = shortened.cpu_s / (os.cpu_count() or 1) >= one.time_s if plain is None else one.time_s > plain.time_s
         yield _compression(one.strategy, shortened, (paid, saved), slower=slower)
 
 
+def _is_answered(job: Job, *estimates: Estimate) -> bool:
+    """Whether earlier runs answered some of the job in one of these ways."""
+    endpoints = {endpoint.name: endpoint for endpoint in job.endpoints}
+    return any(n_answered(job, one.strategy, endpoints[one.endpoint]) for one in estimates)
+
+
 def _saved_usd(job: Job, one: Estimate, shortened: Shortened) -> Decimal:
-    """The price of the tokens that are left out, where nobody priced the texts as they are."""
+    """The price of the tokens that are left out, where no price of the texts as they are can be held against it."""
     n_prompts = len(groups(job.classifiers, one.strategy))
     left_out = n_prompts * int(job.lengths.sum() - shortened.lengths.sum())
     return job.prices.prices[one.endpoint, one.strategy.tier].cost_usd(Usage(prompt_tokens=left_out))

@@ -36,13 +36,24 @@ def keep(models: Path, network: Network) -> Path:
 
 def newest(models: Path, classifier: Classifier, embedding_model: str) -> Network | None:
     """The latest network for this very prompt and embedding model."""
+    folder = _newest(models, classifier, embedding_model)
+    return None if folder is None else load(folder)
+
+
+def newest_card(models: Path, classifier: Classifier, embedding_model: str) -> Card | None:
+    """What that network is."""
+    folder = _newest(models, classifier, embedding_model)
+    return None if folder is None else read_card(folder)
+
+
+def _newest(models: Path, classifier: Classifier, embedding_model: str) -> Path | None:
     fitting = [
         (card.created_at, folder)
         for folder in _folders(models / classifier.name)
         if ((card := read_card(folder)).classifier_version, card.embedding_model)
         == (classifier.version, embedding_model)
     ]
-    return load(max(fitting)[1]) if fitting else None
+    return max(fitting)[1] if fitting else None
 
 
 def learned_from(models: Path, plan_id: str) -> list[Path]:

@@ -17,10 +17,10 @@ from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.config import parse_usd
 from semtel_batch.console import Step
 from semtel_batch.conversations import askable, load_hashes, load_index, load_texts
-from semtel_batch.embeddings import Embeddings
-from semtel_batch.errors import BadConfig, BadInput, Infeasible
+from semtel_batch.errors import BadInput, Infeasible
 from semtel_batch.legs import encoding_of
 from semtel_batch.networks import FOLDER, keep, newest, reference
+from semtel_batch.offers import embedding_endpoint, kept_embeddings
 from semtel_batch.plans import Plan
 from semtel_batch.prices import price_of
 from semtel_batch.quality.certificate import Target
@@ -78,23 +78,13 @@ def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, 
     )
     with session.store() as store:
         plan = store.plan(plan_id)
-        work = _Work(session=session, store=store, endpoint=embedding_endpoint(session, plan), asked=asked)
+        work = _Work(session=session, store=store, endpoint=embedding_endpoint(session.settings, plan), asked=asked)
         if asked.apply is None:
             found, usage, usd = _learn(work, plan)
             session.console.show_distilled(found, usage, usd)
         else:
             applied, usage, usd = _apply(work, plan, store.plan(asked.apply))
             session.console.show_applied(applied, usage, usd)
-
-
-def embedding_endpoint(session: Session, plan: Plan) -> Endpoint:
-    """The endpoint that embeds: what [embedding] says, or the plan's first with OpenAI's small model."""
-    wish, endpoints = session.settings.embedding, {e.name: e for e in session.settings.endpoints}
-    name = wish.endpoint or plan.legs[0].endpoint
-    if name not in endpoints:
-        known = ", ".join(endpoints) or "none"
-        raise BadConfig(f"[embedding] endpoint: there is no endpoint {name!r}; there are: {known}.")
-    return wish.on(endpoints[name])
 
 
 def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
@@ -216,7 +206,7 @@ def _embedded(work: _Work, plan: Plan) -> tuple[Rows, npt.NDArray[np.float16], U
     folder = work.store.files(plan.id)
     index = askable(load_index(folder / "conversations"))
     rows = index["row"].to_numpy()
-    kept = Embeddings(folder, f"{work.endpoint.priced_as} {work.endpoint.base_url}")
+    kept = kept_embeddings(work.store, plan, work.endpoint)
     missing = kept.missing(rows)
     price = price_of(work.endpoint, Tier.REALTIME, SystemClock().now())
     n_tokens = int(index.filter(pl.col("row").is_in(missing))["n_tokens"].sum())

@@ -11,6 +11,7 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session
 from semtel_batch.engines.local import make_plan, try_out
 from semtel_batch.errors import BadConfig, Infeasible
+from semtel_batch.offers import find_offer, worded
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.session import Session
 from semtel_batch.wishes import wish_of
@@ -29,7 +30,16 @@ def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool, wha
         if all(one.plan is None for one in found):
             raise Infeasible(f"No plan keeps any of {', '.join(one.asked for one in found)}; the reasons stand above.")
         return
-    session.console.show_plan(planned(session, wish), explain=explain)
+    made = planned(session, wish)
+    session.console.show_plan(made, explain=explain)
+    _offer_networks(session, made)
+
+
+def _offer_networks(session: Session, made: Plan) -> None:
+    with session.store() as store:
+        offer = find_offer(store, session.settings, made, SystemClock().now())
+    if offer is not None and offer.pays:
+        session.console.say(worded(offer, made.id))
 
 
 def _variants(objective: Objective, text: str) -> list[tuple[str, Objective]]:

@@ -91,8 +91,10 @@ def test_a_network_labels_what_it_is_sure_of_and_goes_with_its_plan(project: Pro
     assert 0.5 < card["coverage"] < 1
     assert learned["embedding"]["tokens"] == billed(project) - before > 0
 
-    second = project.plan(project.write("second.jsonl", rows(2 * ONCE, 2)), "-c", "topic")
-    apply = ("distill", first["id"], "--apply", second["id"], "-o", "labels.ndjson", "--rest", "rest.ndjson")
+    offered = project.done("plan", project.write("second.jsonl", rows(2 * ONCE, 2)), "-c", "topic").stderr
+    assert "Networks that were distilled here can label" in offered
+    second = " ".join(offered.split()).partition(" --apply ")[2].split()[0]
+    apply = ("distill", first["id"], "--apply", second, "-o", "labels.ndjson", "--rest", "rest.ndjson")
     before = billed(project)
     assert killed_after(project, 1, *apply) == KILLED
     half = billed(project) - before
@@ -123,7 +125,7 @@ def test_a_network_labels_what_it_is_sure_of_and_goes_with_its_plan(project: Pro
     made += list((project.folder / "state" / "files").glob("*/embeddings/*"))
     assert len(made) > 3
     assert all(path.stat().st_mode & 0o077 == 0 for path in made)
-    assert "leftover" not in project.done("status", "--verify", second["id"]).said
+    assert "leftover" not in project.done("status", "--verify", second).said
     said = project.done("purge", first["id"], "--keep-labels", "--yes").stdout
     assert "1 networks that learned from it" in said
     assert not list(models.rglob("*.npz"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from semtel_batch.conversations import Columns, ingest, load_index
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadConfig, EndpointError, StoreError
 from semtel_batch.networks import keep, learned_from, newest, remove
+from semtel_batch.offers import priced, promises, worded
 from semtel_batch.quality.certificate import Target
 from semtel_batch.studies.distill import Source, data_hash, distil
 from semtel_batch.studies.training import check
@@ -171,3 +173,22 @@ def test_networks_are_private_and_found_by_the_plan_they_learned_from(tmp_path: 
     remove(places[1:])
     assert list((tmp_path / "models").iterdir()) == []
     assert learned_from(tmp_path / "nowhere", "1") == []
+
+
+def test_networks_are_offered_where_they_are_cheaper() -> None:
+    network = distil(TOPIC, _source(), TARGET, None).network
+    assert network is not None
+    card = replace(network.card, coverage=0.8)
+    one = priced([card], Decimal("0.01"), Decimal(1))
+    assert one.coverage == pytest.approx(0.8)
+    assert one.usd == Decimal("0.21")
+    assert one.pays
+    assert priced([card, card], Decimal("0.01"), Decimal(1)).coverage == pytest.approx(0.6)
+    assert not priced([card] * 5, Decimal("0.01"), Decimal(1)).pays
+    assert not priced([card], Decimal("0.9"), Decimal(1)).pays
+    assert promises(card, None)
+    assert promises(card, 0.95)
+    assert not promises(card, 0.99)
+    assert not promises(replace(card, threshold=None), None)
+    assert "semtel-batch distill abc --apply abc" in worded(one, "abc")
+    assert "about 80% of these" in worded(one, "abc")

@@ -81,6 +81,7 @@ FLOORS = {
     "reckoning": 4,
     "legs": 4,
     "shorter_prompts": 4,
+    "offers": 4,
     "generations": 5,
     "history": 5,
     "report": 5,

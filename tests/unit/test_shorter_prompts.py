@@ -103,7 +103,7 @@ def test_the_command_writes_a_variant_and_never_over_another(tmp_path: Path, mon
     told = json.loads(said)
     assert code == 0
     assert told["tokens_after"] < told["tokens_before"]
-    assert {one["tier"] for one in told["saves_per_1000_requests"]} == {"realtime", "batch"}
+    assert {one["tier"] for one in told["saves_per_1000_requests"]} >= {"realtime", "batch"}
     written = tmp_path / "prompts" / "short" / "satisfaction.prompty"
     assert Path(told["file"]) == written
     variant = classifiers.load(written)

@@ -177,7 +177,10 @@ class _Turns(NamedTuple):
 
 def _turns(text: str) -> _Turns:
     """A turn begins with a usual role, the first line's, or a name that speaks more than once."""
-    found = [(match.start(), match[1]) for match in _ROLE.finditer("\n" + text)]
-    times = Counter(tag for _, tag in found)
-    spoken = [(begin, tag) for begin, tag in found if begin == 0 or times[tag] > 1 or tag[:-2].lower() in _USUAL_ROLES]
-    return _Turns([begin for begin, _ in spoken], [tag for _, tag in spoken])
+    matches = list(_ROLE.finditer("\n" + text))
+    begins, tags = [match.start() for match in matches], [match[1] for match in matches]
+    strange = {tag for tag, n in Counter(tags).items() if n == 1 and tag[:-2].lower() not in _USUAL_ROLES}
+    if strange:  # else, as mostly, every line that looks like a turn is one
+        spoken = [(begin, tag) for begin, tag in zip(begins, tags, strict=True) if begin == 0 or tag not in strange]
+        begins, tags = [begin for begin, _ in spoken], [tag for _, tag in spoken]
+    return _Turns(begins, tags)

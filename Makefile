@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COMPRESS := $(VENV)/.compress
+SPARK := $(VENV)/.spark
 
 .PHONY: help demo browser test test-compress check docs format clean
 
@@ -20,6 +21,11 @@ $(COMPRESS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[compress]'
 	touch $(COMPRESS)
 
+# pyspark is half a gigabyte, and needs Java 17: only the tests of the extra `spark` need it, and they fail without Java.
+$(SPARK): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[spark]'
+	touch $(SPARK)
+
 demo: $(READY)  ## plan, submit, collect and report the example conversations against the local sandbox
 	$(BIN)/python examples/demo.py
 
@@ -30,7 +36,7 @@ browser:  ## a Chromium for the tests of report pages, where it can be installed
 		|| echo "no Chromium could be installed: tests of report pages are left out"; \
 	else echo "no Chromium: tests of report pages are left out; install your system's package of it"; fi
 
-test: $(COMPRESS) browser  ## unit, conformance and acceptance tests
+test: $(COMPRESS) $(SPARK) browser  ## unit, conformance and acceptance tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-compress: $(COMPRESS)  ## the tests that run llmlingua itself

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from semtel_batch import results
 from semtel_batch.clock import SystemClock
@@ -27,6 +27,7 @@ from semtel_batch.report import Report
 from semtel_batch.report import report as make_report
 from semtel_batch.running import check_cancellable, check_startable, running
 from semtel_batch.session import Session
+from semtel_batch.spread import opened_engine
 from semtel_batch.status import PlanStatus, plan_status
 from semtel_batch.wishes import wish_of
 
@@ -45,6 +46,8 @@ class Wishes(TypedDict, total=False):
     sample: int | None  # only so many conversations, drawn uniformly at random
     seed: int | None  # of the sample; left out, one is drawn and kept
     columns: Mapping[str, str]  # your names of the input's columns: {"text": "body"}
+    engine: Literal["local", "spark"]  # who does the work; "spark" for Spark's frames if left out
+    master: str  # of Spark, if no session is running
 
 
 class PlanHandle:
@@ -53,8 +56,15 @@ class PlanHandle:
     It holds nothing that the project's store does not: another process, or the command line, may go on with it.
     """
 
-    def __init__(self, session: Session, plan: Plan, kind: Kind = Kind.POLARS) -> None:
-        self._session, self._kind = session, kind
+    def __init__(
+        self,
+        session: Session,
+        plan: Plan,
+        kind: Kind = Kind.POLARS,
+        where: Mapping[str, Any] | None = None,
+        spark: Any = None,
+    ) -> None:
+        self._session, self._kind, self._where, self._spark = session, kind, where or {}, spark
         self.plan = plan
 
     @property
@@ -79,9 +89,10 @@ class PlanHandle:
         `done`, or `running` while a provider has batches to work on. Raises BadInput for a cancelled plan, KeyMissing
         and other EndpointErrors, and Incomplete if it was interrupted; nothing is lost then, `collect` goes on.
         """
-        with self._session.store() as store:
+        with self._session.store() as store, opened_engine({**self._where, "tasks": tasks}) as engine:
             check_startable(store, self.plan)
-            with running(replace(self._session, tasks=tasks), store, self.plan) as runner, suppress(Waiting):
+            session = replace(self._session, tasks=tasks)
+            with running(session, store, self.plan, engine.ahead) as runner, suppress(Waiting):
                 runner.submit()
         return self.status()
 
@@ -91,9 +102,11 @@ class PlanHandle:
         Sends what was not sent before, as `submit` does. Returns where the plan stands; without `wait` its state may
         still be `running`. Raises as `submit`.
         """
+        session = replace(self._session, tasks=tasks)
         with (
             self._session.store() as store,
-            running(replace(self._session, tasks=tasks), store, self.plan) as runner,
+            opened_engine({**self._where, "tasks": tasks}) as engine,
+            running(session, store, self.plan, engine.ahead) as runner,
             suppress(Waiting),
         ):
             runner.collect(wait=wait)
@@ -109,7 +122,7 @@ class PlanHandle:
         with self._session.store() as store:
             items = results.final_labels(store, self.plan)
             table = (results.fan_out_detail if detail else results.fan_out)(store, self.plan, items)
-        return given_back(table, self._kind)
+        return given_back(table, self._kind, self._spark)
 
     def report(self) -> Report:
         """Planned against paid, savings, counts of labels, failures, throughput: what `semtel-batch report` shows."""
@@ -153,13 +166,14 @@ def plan(
     """Count, price and choose; spends nothing, and keeps the plan in the project.
 
     `data` is a path, folder or glob of parquet, ndjson or csv files, or a frame: polars (eager or lazy), pyarrow,
-    pandas. It has `conversation_id` and either `turns` (lists of {role, content}) or `text`; a frame's are written once
-    into the project, for its owner alone. `classifiers` names what is asked; without any, what [defaults] of
-    semtel.toml says. `project` is where semtel.toml and state/ are. `progress` shows how far runs are, on stderr or in
-    a notebook.
+    pandas, Spark. It has `conversation_id` and either `turns` (lists of {role, content}) or `text`; a frame's are
+    written once into the project, for its owner alone. `classifiers` names what is asked; without any, what [defaults]
+    of semtel.toml says. `project` is where semtel.toml and state/ are. `progress` shows how far runs are, on stderr or
+    in a notebook.
 
     Keywords, all optional: `deadline` ("24h" or a timedelta), `budget` (US dollars), `min_agreement` (0…1),
-    `strategies` (names or files), `assume`, `fresh`, `sample` (conversations), `seed`, `columns` ({"text": "body"}).
+    `strategies` (names or files), `assume`, `fresh`, `sample` (conversations), `seed`, `columns` ({"text": "body"}),
+    `engine` ("local" or "spark"), `master` (of Spark).
 
     Raises BadData, BadConfig, BadPrompt, BadStrategy or PriceUnknown for bad input, and Infeasible where no plan keeps
     the limits.
@@ -167,12 +181,18 @@ def plan(
     session = _session(project, progress)
     settings = session.settings
     if isinstance(data, str | os.PathLike):
-        asked = wish_of(settings, _options(os.fspath(data), classifiers, wishes))
-        return PlanHandle(session, make_plan(settings, asked, SystemClock()))
-    kind = kind_of(data)
-    asked = wish_of(settings, _options(kind.value, classifiers, wishes))
-    asked = replace(asked, write=writer(data, asked.columns))
-    return PlanHandle(session, make_plan(settings, asked, SystemClock()), kind)
+        kind, source = Kind.POLARS, os.fspath(data)
+    else:
+        kind = kind_of(data)
+        source = kind.value
+    asked = wish_of(settings, _options(source, classifiers, wishes))
+    if source == kind.value:
+        asked = replace(asked, write=writer(data, asked.columns))
+    where = {"engine": wishes.get("engine", "spark" if kind is Kind.SPARK else "local"), "master": wishes.get("master")}
+    _check(where["engine"] in ("local", "spark"), f"engine={where['engine']!r} is neither 'local' nor 'spark'.")
+    with opened_engine(where) as engine:
+        made = make_plan(settings, asked, SystemClock(), engine.reader)
+    return PlanHandle(session, made, kind, where, data.sparkSession if kind is Kind.SPARK else None)
 
 
 def run(

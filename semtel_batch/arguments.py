@@ -99,3 +99,25 @@ def comparing_options(command: Any) -> Any:
 
 _OUTPUT = click.Path(dir_okay=False, path_type=Path)
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+def engine_options(command: Any) -> Any:
+    """Where the work is done."""
+    options = [
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "spark"]),
+            default="local",
+            show_default=True,
+            help="Who does the work.",
+        ),
+        click.option("--master", metavar="URL", help="Of Spark: local[4], yarn, spark://…; left out, its own default."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def working_options(command: Any) -> Any:
+    """What commands take that go on with a plan."""
+    return tasks_option(on_done_option(engine_options(command)))

@@ -16,10 +16,12 @@ from semtel_batch.arguments import (
     comparing_options,
     compressing_options,
     distilling_options,
+    engine_options,
     known_plans,
     on_done_option,
     plan_argument,
     tasks_option,
+    working_options,
 )
 from semtel_batch.group import PoliteGroup, accept_globals_everywhere
 
@@ -85,7 +87,7 @@ def _planning_options(command: Any) -> Any:
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return engine_options(command)
 
 
 @main.command()
@@ -121,21 +123,19 @@ def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **
 
 @main.command()
 @plan_argument
-@tasks_option
-@on_done_option
+@working_options
 @click.pass_obj
-def submit(options: dict[str, Any], plan: str | None, tasks: int, on_done: str | None) -> None:
+def submit(options: dict[str, Any], /, plan: str | None, **how: Any) -> None:
     """Start what the plan says: upload batches, run the realtime share."""
-    _commands("running").submit({**options, "tasks": tasks, "on_done": on_done}, plan)
+    _commands("running").submit({**options, **how}, plan)
 
 
 @main.command()
 @plan_argument
 @click.option("--wait", is_flag=True, help="Go on until nothing is owed.")
-@tasks_option
-@on_done_option
+@working_options
 @click.pass_obj
-def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, on_done: str | None) -> None:
+def collect(options: dict[str, Any], /, plan: str | None, wait: bool, **how: Any) -> None:
     """Poll, download, parse, grade, ask again, write labels. Exits 3 while work is owed.
 
     \b
@@ -143,7 +143,7 @@ def collect(options: dict[str, Any], plan: str | None, wait: bool, tasks: int, o
       semtel-batch collect --wait             until every item has a label or a named failure
       semtel-batch collect || echo later      a line for cron: exit code 3 while work is owed
     """
-    _commands("running").collect({**options, "tasks": tasks, "on_done": on_done}, plan, wait)
+    _commands("running").collect({**options, **how}, plan, wait)
 
 
 @main.command()

@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Ingested:
 
 def read(source: str, columns: Columns | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Iterator[pl.DataFrame]:
     """The conversations of `source` in chunks: `conversation_id` and `text` as it stands in a prompt."""
-    for chunk in _regrouped(_located(_Source(source, columns or Columns()), [], chunk_rows), chunk_rows):
+    for chunk in regrouped(located(Source(source, columns or Columns()), [], chunk_rows), chunk_rows):
         yield chunk.select("conversation_id", "text")
 
 
@@ -73,14 +73,32 @@ def ingest(  # noqa: PLR0913 - what is read, how, and where it goes: each is a w
     (`<conversation id="1">` … `</conversation>` and a newline; bytes as JSON escapes them), and part. With `hash_ids`,
     no id of the user's is kept.
     """
+
+    def write(draft: Path) -> tuple[pl.DataFrame, int | None]:
+        part = _drawn(source, columns, sample, chunk_rows) if sample else None
+        index = _write_parts(Source(source, columns, part), draft, encoding, chunk_rows)
+        return index, part.n_population if part else None
+
+    return keep(folder, encoding, write, hash_ids)
+
+
+def keep(
+    folder: Path,
+    encoding: str,
+    write: Callable[[Path], tuple[pl.DataFrame, int | None]],
+    hash_ids: IdHash | None = None,
+) -> Ingested:
+    """Have `write` put parts into a draft of `folder`, and publish it with the index that it gives, or nothing at all.
+
+    `write` also gives how many conversations the source has, if it drew from them.
+    """
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
         make_private_folder(draft)
-        part = _drawn(source, columns, sample, chunk_rows) if sample else None
-        index = _write_parts(_Source(source, columns, part), draft, encoding, chunk_rows)
+        index, n_population = write(draft)
         if hash_ids is not None:
             index = index.with_columns(hash_ids(index["conversation_id"]))
-        _write(index, draft / _INDEX)
+        write_kept(index, draft / _INDEX)
         _publish(draft, folder)
     except OSError as problem:
         raise StoreError(
@@ -88,7 +106,7 @@ def ingest(  # noqa: PLR0913 - what is read, how, and where it goes: each is a w
         ) from problem
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return _summary(index, folder, encoding, part.n_population if part else index.height)
+    return _summary(index, folder, encoding, index.height if n_population is None else n_population)
 
 
 def load_index(folder: Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -124,7 +142,7 @@ def iter_texts(folder: Path, rows: npt.ArrayLike | pl.Series, ends: Sequence[int
         found = []
         for part in np.unique(part_of[start:end]).tolist():
             if part not in parts:
-                parts[part] = _read_kept(folder / _part_name(part), ["text"])["text"]
+                parts[part] = _read_kept(folder / part_name(part), ["text"])["text"]
             places = np.flatnonzero(part_of[start:end] == part)
             first = int(part_ends[part - 1]) if part else 0
             texts = parts[part].gather(wanted[start:end][places] - first)
@@ -152,7 +170,7 @@ def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type
     for part in np.unique(part_of).tolist():
         places = np.flatnonzero(part_of == part)
         first = int(ends[part - 1]) if part else 0
-        texts = _read_kept(folder / _part_name(part), ["row", column])[wanted[places] - first]
+        texts = _read_kept(folder / part_name(part), ["row", column])[wanted[places] - first]
         found.append(texts.with_columns(place=pl.Series(places)))
     if not found:
         return pl.DataFrame(schema={"row": pl.UInt32, column: kind})
@@ -175,14 +193,14 @@ def _read_kept(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 # ── from the files to parts ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _located(source: _Source, files: list[Path], chunk_rows: int) -> Iterator[pl.DataFrame]:
+def located(source: Source, files: list[Path], chunk_rows: int) -> Iterator[pl.DataFrame]:
     """Rendered conversations with the number of their file, which is added to `files`, and their row in it."""
     for chunk in records(source.path, source.columns, chunk_rows=chunk_rows):
         if not files or files[-1] != chunk.path:
             files.append(chunk.path)
         frame, rows = chunk.frame, pl.Series(chunk.rows, dtype=pl.UInt32)
         if source.part is not None:
-            chosen = source.part.holds(_sampling_keys(frame["conversation_id"], source.part.seed))
+            chosen = source.part.holds(sampling_keys(frame["conversation_id"], source.part.seed))
             frame, rows = frame.filter(chosen), rows.filter(chosen)
         yield pl.DataFrame(
             {
@@ -195,7 +213,7 @@ def _located(source: _Source, files: list[Path], chunk_rows: int) -> Iterator[pl
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """The conversations of a source whose sampling key is from `low` on and below `high`."""
 
     seed: int
@@ -208,34 +226,39 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     path: str
     columns: Columns
-    part: _Part | None = None
+    part: Part | None = None
 
 
-def _drawn(source: str, columns: Columns, sample: Sample, chunk_rows: int) -> _Part:
+def _drawn(source: str, columns: Columns, sample: Sample, chunk_rows: int) -> Part:
     """Find where a sample begins and ends in its random order: all ids are read once, and kept as numbers only."""
     chunks = records(source, columns, chunk_rows=chunk_rows)
-    read = [_sampling_keys(chunk.frame["conversation_id"], sample.seed) for chunk in chunks]
-    keys = np.sort(np.concatenate(read)) if read else np.empty(0, np.uint64)
+    read = [sampling_keys(chunk.frame["conversation_id"], sample.seed) for chunk in chunks]
+    return drawn_from(np.concatenate(read) if read else np.empty(0, np.uint64), sample, source)
+
+
+def drawn_from(read: npt.NDArray[np.uint64], sample: Sample, source: str) -> Part:
+    """The part of a source that a sample is, from the sampling keys of all its conversations; raises BadData."""
+    keys = np.sort(read)
     if sample.skip >= len(keys) or sample.n < 1:
         raise BadData(
             f"'{source}' holds {len(keys)} conversations: there are none to draw after the first {sample.skip}; "
             "draw fewer."
         )
     end = sample.skip + sample.n
-    return _Part(sample.seed, keys[sample.skip], keys[end] if end < len(keys) else None, len(keys))
+    return Part(sample.seed, keys[sample.skip], keys[end] if end < len(keys) else None, len(keys))
 
 
-def _sampling_keys(ids: pl.Series, seed: int) -> npt.NDArray[np.uint64]:
+def sampling_keys(ids: pl.Series, seed: int) -> npt.NDArray[np.uint64]:
     """A conversation's place in the order of a seed: 64 bits of a keyed hash of its id, on any machine the same."""
     key = seed.to_bytes(8, "big")
     digests = (hashlib.blake2b(name, digest_size=8, key=key).digest() for name in ids.cast(pl.Binary).to_list())
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
-def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.DataFrame]:
+def regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.DataFrame]:
     """The same rows in frames of `chunk_rows`, or of fewer when their text is long; the last may be smaller."""
     held: list[pl.DataFrame] = []
     n_rows = n_bytes = 0
@@ -253,13 +276,13 @@ def _regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.D
         yield pl.concat(held)
 
 
-def _write_parts(source: _Source, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
+def _write_parts(source: Source, draft: Path, encoding: str, chunk_rows: int) -> pl.DataFrame:
     """Count and write each part while the next is read, and make the index."""
     files: list[Path] = []
     lines: list[Future[pl.DataFrame]] = []
     n_rows = 0
     with ThreadPoolExecutor(1) as worker:
-        for number, part in enumerate(_regrouped(_located(source, files, chunk_rows), chunk_rows)):
+        for number, part in enumerate(regrouped(located(source, files, chunk_rows), chunk_rows)):
             if lines:
                 lines[-1].result()  # one part waits at most: that bounds the memory, and an error ends it here
             lines.append(worker.submit(_keep, part, n_rows, number, draft, encoding))
@@ -267,23 +290,34 @@ def _write_parts(source: _Source, draft: Path, encoding: str, chunk_rows: int) -
     if not lines:
         raise BadData(f"'{source.path}' holds no conversation; check the path and the files.")
     index = pl.concat([line.result() for line in lines])
-    _check_unique(index, files)
+    return indexed(index, files)
+
+
+def indexed(lines: pl.DataFrame, files: list[Path]) -> pl.DataFrame:
+    """The index from counted lines in row order, those of all parts. Raises BadData for an id that is there twice."""
+    _check_unique(lines, files)
     first_row = pl.col("row").min().over("text_hash").alias("first_row")
-    return index.select("row", "conversation_id", first_row, "n_tokens", "n_bytes", "part")
+    return lines.select("row", "conversation_id", first_row, "n_tokens", "n_bytes", "part")
 
 
 def _keep(part: pl.DataFrame, first_row: int, number: int, draft: Path, encoding: str) -> pl.DataFrame:
     """Count a part, write its texts, and return its lines of the index."""
-    listed = transcripts.blocks(part["text"]).to_list()
-    measured = part.with_columns(
+    counted = measured(part, encoding).with_columns(
         pl.int_range(first_row, first_row + part.height, dtype=pl.UInt32, eager=True).alias("row"),
+        pl.lit(number, pl.UInt16).alias("part"),
+    )
+    write_kept(counted.select("row", "text", "text_hash"), draft / part_name(number))
+    return counted.drop("text")
+
+
+def measured(part: pl.DataFrame, encoding: str) -> pl.DataFrame:
+    """Rendered conversations with `text_hash`, and `n_tokens` and `n_bytes` of their blocks."""
+    listed = transcripts.blocks(part["text"]).to_list()
+    return part.with_columns(
         text_hashes(part["text"]).alias("text_hash"),
         pl.Series("n_tokens", tokens.count(listed, encoding)),
         pl.Series("n_bytes", json_bytes(listed)),
-        pl.lit(number, pl.UInt16).alias("part"),
     )
-    _write(measured.select("row", "text", "text_hash"), draft / _part_name(number))
-    return measured.drop("text")
 
 
 def json_bytes(texts: list[str]) -> npt.NDArray[np.uint32]:
@@ -313,11 +347,13 @@ def _check_unique(index: pl.DataFrame, files: list[Path]) -> None:
 # ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _part_name(number: int) -> str:
+def part_name(number: int) -> str:
+    """What the part of this number is called; the index has it as `part`."""
     return f"part-{number:05d}.parquet"
 
 
-def _write(frame: pl.DataFrame, path: Path) -> None:
+def write_kept(frame: pl.DataFrame, path: Path) -> None:
+    """Write a file of the folder durably, for its owner alone."""
     begin_private(path)
     frame.write_parquet(path, compression="zstd", compression_level=1, statistics=False)
     _sync(path)

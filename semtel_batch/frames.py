@@ -23,6 +23,7 @@ class Kind(StrEnum):
     LAZY = "polars.LazyFrame"
     ARROW = "pyarrow.Table"
     PANDAS = "pandas.DataFrame"
+    SPARK = "pyspark.DataFrame"
 
 
 def kind_of(data: object) -> Kind:
@@ -32,17 +33,17 @@ def kind_of(data: object) -> Kind:
     if isinstance(data, pl.LazyFrame):
         return Kind.LAZY
     library, name = type(data).__module__.partition(".")[0], type(data).__name__
-    for kind in (Kind.ARROW, Kind.PANDAS):
+    for kind in (Kind.ARROW, Kind.PANDAS, Kind.SPARK):
         if kind.value == f"{library}.{name}":
             return kind
     raise BadData(
         f"{library}.{name} holds no conversations that can be read; give a path, a polars DataFrame or LazyFrame, "
-        "a pyarrow Table, or a pandas DataFrame."
+        "a pyarrow Table, a pandas DataFrame, or a Spark DataFrame."
     )
 
 
 def writer(data: Any, columns: Columns) -> Callable[[Path], None]:
-    """What writes a frame's conversations as one parquet file; columns that nobody asked for are left out.
+    """What writes a frame's conversations as parquet, without columns that nobody asked for; Spark's as a folder by id.
 
     Raises BadData for a frame without the columns, and when it writes, for values that parquet has no type for.
     """
@@ -52,6 +53,10 @@ def writer(data: Any, columns: Columns) -> Callable[[Path], None]:
     wanted = [name for name in (getattr(columns, ours) for ours in SCHEMA) if name in found]
 
     def write(path: Path) -> None:
+        if kind is Kind.SPARK:
+            path.unlink(missing_ok=True)
+            data.select(*wanted).sort(columns.conversation_id).write.parquet(path.resolve().as_uri())
+            return
         try:
             frame = _in_polars(data, kind, wanted)
             if isinstance(frame, pl.LazyFrame):
@@ -68,8 +73,10 @@ def writer(data: Any, columns: Columns) -> Callable[[Path], None]:
     return write
 
 
-def given_back(labels: pl.DataFrame, kind: Kind) -> Any:
-    """A table as the kind of frame that the data came in."""
+def given_back(labels: pl.DataFrame, kind: Kind, session: Any = None) -> Any:
+    """A table as the kind of frame that the data came in; `session` is that of a Spark frame."""
+    if kind is Kind.SPARK:
+        return session.createDataFrame(labels.to_arrow())
     if kind is Kind.LAZY:
         return labels.lazy()
     if kind is Kind.ARROW:

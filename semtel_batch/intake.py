@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,9 @@ from semtel_batch.shardfiles import custom_id, request_number
 from semtel_batch.store import Store
 from semtel_batch.transport.verdicts import can_be_asked_again
 
+NUMBERS_OF_A_TASK = 100_000
+"""Of parts, for each task that works on a shard: one a second for more than a day."""
+
 _FAILED = (Outcome.REFUSED, Outcome.ERRORED)
 _SHORT, _MOST_KNOWN = 200, 10_000  # characters of an answer, and answers, that are remembered as read
 _USAGE = tuple(field.name for field in fields(Usage))
@@ -34,10 +38,29 @@ _USAGE = tuple(field.name for field in fields(Usage))
 Judged = Mapping[tuple[int, str], str]
 
 
+class Register(Protocol):
+    """Where parts lie and are written down: the store, or what a task elsewhere has in its place."""
+
+    def files(self, plan_id: str) -> Path: ...
+
+    def parts(self, plan_id: str) -> Sequence[Part]: ...
+
+    def add_part(self, plan_id: str, part: Part) -> None: ...
+
+
 class Intake:
     """Takes the answers of one shard in. What it has registered is never asked again."""
 
-    def __init__(self, store: Store, plan: Plan, row: ShardRow, conversations: Path, judged: Judged) -> None:
+    def __init__(
+        self,
+        store: Register,
+        plan: Plan,
+        row: ShardRow,
+        conversations: Path,
+        judged: Judged,
+        first_number: int = 0,
+    ) -> None:
+        """Parts are numbered from `first_number` on, above what is there of that task."""
         shard = row.shard
         self._store, self._plan, self._shard, self._way = store, plan, shard, row.way
         members = read_parts([row.manifest], MANIFEST)
@@ -51,6 +74,7 @@ class Intake:
         self._known: dict[tuple[str, int], list[Verdict]] = {}
         self._versions = {name: plan.classifier(name).version for name in shard.classifiers}
         self._judged = judged
+        self._first_number = first_number
         self._parts = [part for part in store.parts(plan.id) if part.shard_id == shard.id]
 
     @property
@@ -64,10 +88,12 @@ class Intake:
 
     def take(self, answers: Sequence[Answer], at: datetime) -> Part:
         """Write a group of answers as one part and register it."""
-        number = 1 + max((int(part.answers.stem.rpartition(".")[2]) for part in self._parts), default=0)
+        own = range(self._first_number, self._first_number + NUMBERS_OF_A_TASK)
+        numbers = (int(part.answers.stem.rpartition(".")[2]) for part in self._parts)
+        number = 1 + max((n for n in numbers if n in own), default=self._first_number)
         return self._register(self._answers_frame(answers), self._labels_frame(answers), number, at)
 
-    def finish(self, at: datetime) -> None:
+    def finish(self, store: Store, at: datetime) -> None:
         """Merge the shard's parts into one, so that a million answers do not end in thousands of files."""
         if len(self._parts) < 2:
             return
@@ -75,7 +101,7 @@ class Intake:
         labels = read_parts([part.labels for part in self._parts], LABELS)
         merged = self._write(answers, labels, 0, at)
         reach("merge.written")
-        for old in self._store.replace_parts(self._plan.id, merged):
+        for old in store.replace_parts(self._plan.id, merged):
             reach("merge.replaced")
             if old not in (merged.answers, merged.labels):
                 old.unlink(missing_ok=True)

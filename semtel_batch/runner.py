@@ -7,15 +7,17 @@ before and after; the next process goes on from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
+from semtel_batch import spool
 from semtel_batch.batching import Batching
 from semtel_batch.clock import Clock
 from semtel_batch.conversations import askable, load_index
@@ -46,10 +48,32 @@ _BUSY_POLL = 1.2  # a batch that ended is seen at most a sixth of its time later
 _NO_ROWS = np.array([], dtype=np.uint32)
 
 
+class Ahead(Protocol):
+    """Does a run's work elsewhere, just before the run needs it; whatever it has not done, the run does itself."""
+
+    def compose(self, work: Work, rows: Sequence[ShardRow]) -> None:
+        """Write the files of shards that are about to be sent."""
+        ...
+
+    def answer(self, work: Work, rows: Sequence[ShardRow]) -> None:
+        """Ask the requests of shards that are answered at once; leaves the answers to `spool.take_over`."""
+        ...
+
+
 class Runner:
     """Executes one plan. `submit` starts what can be started; `collect` goes on until nothing is owed or all waits."""
 
-    def __init__(self, store: Store, plan: Plan, open_transport: OpenTransport, clock: Clock, watch: Watch) -> None:
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        open_transport: OpenTransport,
+        clock: Clock,
+        watch: Watch,
+        ahead: Ahead | None = None,
+    ) -> None:
+        self._ahead = ahead
+        self._asked_ahead: set[int] = set()
         self._store, self._plan, self._clock = store, plan, clock
         self._work = Work(store, plan, open_transport, clock, watch)
         self._batching = Batching(self._work)
@@ -124,6 +148,9 @@ class Runner:
     def _advance(self) -> bool:
         """Everything that does not need an answer from a batch. True if anything was done."""
         cut = self._cut()
+        if cut and self._ahead is not None:
+            self._ahead.compose(self._work, self._work.shards(ShardState.CUT))
+            self._work.extend_lease()
         hedged = self._batching.hedge(self._started_at)
         sent = self._batching.send()
         return self._run_at_once() or sent or cut or hedged
@@ -217,6 +244,8 @@ class Runner:
 
         True if there was one.
         """
+        if self._ahead is not None:
+            self._ask_ahead(self._ahead)
         for row in self._at_once()[:1]:
             self._work.extend_lease()
             self._store.intend(row.shard, self._clock.now())
@@ -233,6 +262,20 @@ class Runner:
             return False
         self._looked_at = now
         return self._batching.poll()
+
+    def _ask_ahead(self, ahead: Ahead) -> None:
+        """Have every shard that is answered at once asked elsewhere, each once in this run."""
+        rows = [row for row in self._at_once() if row.shard.id not in self._asked_ahead]
+        if not rows:
+            return
+        self._asked_ahead |= {row.shard.id for row in rows}
+        for row in rows:
+            spool.take_over(self._store, row.shard)  # what an earlier driver's tasks have left
+            self._store.intend(row.shard, self._clock.now())
+        self._work.extend_lease()
+        self._work.tick(f"{len(rows)} shards are asked by executors")
+        ahead.answer(self._work, rows)
+        self._work.extend_lease()
 
     def _run_one(self, row: ShardRow) -> None:
         """Run a shard; what flex has no room for, or not before the deadline, moves to realtime if that is allowed."""

@@ -16,7 +16,7 @@ from semtel_batch.interrupts import SIGNALS, interrupt
 from semtel_batch.plans import Plan
 from semtel_batch.records import Endpoint, Tier
 from semtel_batch.rows import PlanState
-from semtel_batch.runner import Runner, Tick
+from semtel_batch.runner import Ahead, Runner, Tick
 from semtel_batch.session import Session
 from semtel_batch.status import PlanStatus, plan_status
 from semtel_batch.store import Store
@@ -38,7 +38,7 @@ def check_cancellable(store: Store, chosen: Plan) -> None:
 
 
 @contextmanager
-def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
+def running(session: Session, store: Store, chosen: Plan, ahead: Ahead | None = None) -> Iterator[Runner]:
     """A runner that shows its progress, and stops cleanly on SIGINT and SIGTERM where it runs in the main thread."""
     if chosen.id in store.purges():
         raise BadInput(
@@ -65,7 +65,7 @@ def running(session: Session, store: Store, chosen: Plan) -> Iterator[Runner]:
             return open_transport(members, tier, environ, tasks=tasks)
 
         clock, environ = SystemClock(), session.environ
-        runner = Runner(store, chosen, opened, clock, watch)
+        runner = Runner(store, chosen, opened, clock, watch, ahead)
         try:
             with _stopped_by_signals(runner):
                 yield runner

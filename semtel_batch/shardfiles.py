@@ -5,6 +5,7 @@ The file goes when its shard has ended; it can be made again from what is kept.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def write_file(
     leg = plan.legs[shard.leg]
     prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
-    temporary = shard.path.with_suffix(".tmp")
+    temporary = shard.path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")  # two may write the same
     with being_written(shard.path, temporary):
         begin_private(temporary)
         with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:

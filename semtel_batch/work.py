@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from semtel_batch import spool
 from semtel_batch.clock import Clock
 from semtel_batch.compressing import Compressing
 from semtel_batch.crashpoints import reach
@@ -120,6 +121,7 @@ class Work:
 
         Raises Incomplete if it was stopped.
         """
+        spool.take_over(self.store, row.shard)
         self.compose(row)  # the transport reads from it which answers are owed
         judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
         intake = Intake(self.store, self.plan, row, self.conversations, judged)
@@ -137,7 +139,7 @@ class Work:
                     way.cancel(row.shard, receipt)
         if intake.n_done == row.shard.n_requests:
             reach("shard.answered")
-            intake.finish(self.clock.now())
+            intake.finish(self.store, self.clock.now())
             reach("shard.merged")
             self.store.end_shard(row.shard, self.clock.now(), intake.packs())
             reach("shard.ended")
@@ -160,6 +162,7 @@ class Work:
     def remove_leftovers(self) -> None:
         """Take away what crashes left of a plan whose shards have all ended: files of lines, parts without a row."""
         files = self.store.files(self.plan.id)
+        spool.clear(files)
         registered = {path for part in self.store.parts(self.plan.id) for path in (part.answers, part.labels)}
         for kind in ("answers", "labels", "shards"):
             for path in (files / kind).glob("*"):

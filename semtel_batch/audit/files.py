@@ -35,7 +35,9 @@ def _kept(n_parts: int) -> list[str]:
 
 
 def _is_of_an_open_shard(path: Path, folder: Path, open_keys: set[str]) -> bool:
-    """The lines that are sent, and result files as they came."""
+    """The lines that are sent, result files as they came, and what executors note."""
+    if path.parent == folder / "spool" and open_keys:
+        return True
     key, _, rest = path.name.partition(".")
     return path.parent == folder / "shards" and key in open_keys and rest.endswith("jsonl")
 

@@ -14,6 +14,7 @@ from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.offers import find_offer, worded
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.session import Session
+from semtel_batch.spread import Engine, opened_engine
 from semtel_batch.wishes import wish_of
 
 _NO_LIMIT = "none"  # as a value of --what-if
@@ -21,16 +22,21 @@ _NO_LIMIT = "none"  # as a value of --what-if
 
 def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool, what_if: Sequence[str] = ()) -> None:
     session = open_session(options)
+    with opened_engine(wish) as engine:
+        _plan(session, wish, engine, explain, what_if)
+
+
+def _plan(session: Session, wish: Mapping[str, Any], engine: Engine, explain: bool, what_if: Sequence[str]) -> None:
     if what_if:
         settings = session.settings
         asked = wish_of(settings, wish)
         variants = [pair for text in what_if for pair in _variants(asked.objective, text)]
-        found = try_out(settings, asked, SystemClock(), variants)
+        found = try_out(settings, asked, SystemClock(), variants, engine.reader)
         session.console.show_variants(found)
         if all(one.plan is None for one in found):
             raise Infeasible(f"No plan keeps any of {', '.join(one.asked for one in found)}; the reasons stand above.")
         return
-    made = planned(session, wish)
+    made = planned(session, wish, engine)
     session.console.show_plan(made, explain=explain)
     _offer_networks(session, made)
 
@@ -75,6 +81,6 @@ _LIMITS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def planned(session: Session, wish: Mapping[str, Any]) -> Plan:
+def planned(session: Session, wish: Mapping[str, Any], engine: Engine) -> Plan:
     settings = session.settings
-    return make_plan(settings, wish_of(settings, wish), SystemClock())
+    return make_plan(settings, wish_of(settings, wish), SystemClock(), engine.reader)

@@ -12,27 +12,28 @@ from semtel_batch.errors import Incomplete
 from semtel_batch.plans import Plan
 from semtel_batch.running import check_cancellable, check_startable, running
 from semtel_batch.session import Session
+from semtel_batch.spread import opened_engine
 from semtel_batch.status import plan_status
 from semtel_batch.store import Store
 
 
 def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
     session = open_session(options)
-    with session.store() as store:
+    with session.store() as store, opened_engine(options) as engine:
         chosen = store.plan(plan_id)
         check_startable(store, chosen)
         with notified(session, store, chosen):
-            with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
+            with _told_where_it_stands(session, store, chosen), running(session, store, chosen, engine.ahead) as runner:
                 runner.submit()
             say_done(session, store, chosen)
 
 
 def collect(options: Mapping[str, Any], plan_id: str | None, wait: bool) -> None:
     session = open_session(options)
-    with session.store() as store:
+    with session.store() as store, opened_engine(options) as engine:
         chosen = store.plan(plan_id)
         with notified(session, store, chosen):
-            with _told_where_it_stands(session, store, chosen), running(session, store, chosen) as runner:
+            with _told_where_it_stands(session, store, chosen), running(session, store, chosen, engine.ahead) as runner:
                 runner.collect(wait=wait)
             say_done(session, store, chosen)
 

@@ -13,12 +13,19 @@ from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
 from semtel_batch.report import report as make_report
 from semtel_batch.running import running
+from semtel_batch.session import Session
+from semtel_batch.spread import Engine, opened_engine
 from semtel_batch.tabular import write_table
 
 
 def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: Path | None) -> None:
     session = open_session(options)
-    chosen = planned(session, wish)
+    with opened_engine({**options, **wish}) as engine:
+        _run(session, wish, engine, yes, output)
+
+
+def _run(session: Session, wish: Mapping[str, Any], engine: Engine, yes: bool, output: Path | None) -> None:
+    chosen = planned(session, wish, engine)
     if not (session.console.options.json or session.console.options.quiet):
         session.console.show_plan(chosen, offer=False)
     question = f"Spend about ${chosen.chosen.usd:.4f} (at most ${chosen.chosen.usd_high:.4f})?"
@@ -26,7 +33,7 @@ def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: 
     if needs_word and not session.console.confirm(question):
         raise Incomplete(f"Nothing was spent; the plan is kept, start it with: semtel-batch submit {chosen.id}")
     with session.store() as store, notified(session, store, chosen):
-        with running(session, store, chosen) as runner:
+        with running(session, store, chosen, engine.ahead) as runner:
             runner.collect(wait=True)
         items = results.final_labels(store, chosen)
         if output is not None:

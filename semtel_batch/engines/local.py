@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ from semtel_batch.planner.sweep import Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
 from semtel_batch.private import begin_private, make_private_folder
+from semtel_batch.pseudonyms import IdHash
 from semtel_batch.records import Classifier, Endpoint, Keep, Stage, Strategy
 from semtel_batch.reuse import find_answered
 from semtel_batch.store import Store, plan_folder, store_path
@@ -58,12 +60,43 @@ class Wish:
     write: Callable[[Path], None] | None = None  # the data as parquet, if it is in no file; `source` then names it
 
 
-def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
+class Reader(Protocol):
+    """What brings a plan's conversations into its folder."""
+
+    def check(self, source: str) -> object:
+        """Raise BadData for a source that is not there, before anything is written."""
+        ...
+
+    def ingest(
+        self,
+        source: str,
+        columns: Columns,
+        folder: Path,
+        encoding: str,
+        *,
+        sample: Sample | None = None,
+        hash_ids: IdHash | None = None,
+    ) -> Ingested:
+        """As `conversations.ingest`."""
+        ...
+
+
+class LocalReader:
+    """Reads files on this machine."""
+
+    check = staticmethod(find_files)
+    ingest = staticmethod(ingest)
+
+
+LOCAL: Reader = LocalReader()
+
+
+def make_plan(settings: Settings, wish: Wish, clock: Clock, reader: Reader = LOCAL) -> Plan:
     """Read, count and keep the data, price every way to ask, choose, and save the plan.
 
     What is wrong is said before anything is written, or what was written is taken away again.
     """
-    with _prepared(settings, wish, clock) as job:
+    with _prepared(settings, wish, clock, reader) as job:
         plan = choose(job)
         with closing(Store(settings.project)) as store:
             store.add_plan(plan)
@@ -71,28 +104,28 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock) -> Plan:
 
 
 def try_out(
-    settings: Settings, wish: Wish, clock: Clock, variants: Sequence[tuple[str, Objective]]
+    settings: Settings, wish: Wish, clock: Clock, variants: Sequence[tuple[str, Objective]], reader: Reader = LOCAL
 ) -> tuple[Variant, ...]:
     """Decide the same job under each of these objectives; counts once, and keeps nothing."""
-    with _prepared(settings, wish, clock, is_kept=False) as job:
+    with _prepared(settings, wish, clock, reader, is_kept=False) as job:
         return sweep(job, variants)
 
 
 @contextmanager
-def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = True) -> Iterator[Job]:
+def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, is_kept: bool = True) -> Iterator[Job]:
     """Read and count the data into a plan's folder, which stays if all goes well and it `is_kept`."""
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
     recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
     recipes = _with_model(recipes, settings.compress.model)
     if wish.write is None:
-        find_files(wish.source)
+        reader.check(wish.source)
     if store_path(settings.project).exists():
         Store(settings.project).close()  # a store that can't be used is refused before the counting, not after
     plan_id = secrets.token_hex(6)
     with _kept_or_removed(plan_folder(settings.project, plan_id), is_kept=is_kept) as folder:
         encoding = encoding_of(endpoints[0])
-        kept = _ingested(settings, wish, folder, encoding)
+        kept = _ingested(settings, wish, folder, encoding, reader)
         asked_lengths = _asked_lengths(wish.source, kept)
         now = clock.now()
         yield Job(
@@ -123,7 +156,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, *, is_kept: bool = T
         )
 
 
-def _ingested(settings: Settings, wish: Wish, folder: Path, encoding: str) -> Ingested:
+def _ingested(settings: Settings, wish: Wish, folder: Path, encoding: str, reader: Reader) -> Ingested:
     """Keep the conversations; what is in no file is written down for it, and taken away again."""
     source, given = wish.source, folder / "given.parquet"
     if wish.write is not None:
@@ -132,12 +165,14 @@ def _ingested(settings: Settings, wish: Wish, folder: Path, encoding: str) -> In
         wish.write(given)
         source = str(given)
     try:
-        return ingest(
+        return reader.ingest(
             source, wish.columns, folder / "conversations", encoding, sample=wish.sample, hash_ids=settings.hash_ids
         )
     except BadData as problem:
         raise BadData(str(problem).replace(str(given), wish.source)) from problem
     finally:
+        if given.is_dir():  # as Spark writes
+            shutil.rmtree(given)
         given.unlink(missing_ok=True)
 
 

@@ -62,6 +62,7 @@ FLOORS = {
     "strategies": 1,
     # what is made of them
     "conversations": 2,
+    "pieces": 3,
     "strata": 2,
     "labels": 2,
     "quality": 2,
@@ -90,6 +91,7 @@ FLOORS = {
     # the run
     "cutting": 6,
     "shardfiles": 6,
+    "spool": 6,
     "compressing": 7,
     "embeddings": 3,
     "networks": 3,
@@ -106,6 +108,7 @@ FLOORS = {
     "console": 11,
     "page": 11,
     "session": 12,
+    "spread": 12,
     "running": 13,
     "commands": 14,
     "api": 14,
@@ -146,6 +149,9 @@ LATE = {
     ("compose.compress.llmlingua2", "torch"): "comes with llmlingua",
     ("compose.compress.llmlingua2", "transformers"): "comes with llmlingua",
     ("compose.compress.llmlingua2", "huggingface_hub"): "comes with llmlingua",
+    ("spread", "semtel_batch.engines.spark.cluster"): "half a second and half a gigabyte, of an extra",
+    ("spread", "semtel_batch.engines.spark.reading"): "the same",
+    ("spread", "semtel_batch.engines.spark.sharing"): "the same",
     ("studies.training", "sklearn.exceptions"): "a second, of an extra, and only training needs it",
     ("studies.training", "sklearn.neural_network"): "a second, of an extra, and only training needs it",
     ("studies.training", "threadpoolctl"): "comes with scikit-learn",
@@ -159,6 +165,7 @@ LATE = {
 
 DYNAMIC = {
     "__init__": "`semtel-batch --help` need not wait for what Python's users need",
+    "spread": "whether an extra is there",
     "console.terminal": "whether a notebook can draw bars",
     "cli": "`--help` need not wait for Polars",
     "compose.compress.llmlingua2": "whether an extra is there, and a file of its",
@@ -187,6 +194,8 @@ DOORS = {
     "torch": {"compose"},
     "transformers": {"compose"},
     "sklearn": {"studies"},
+    "pyspark": {"engines"},
+    "pyarrow": {"engines"},
 }
 """Packages that only these rooms may import: what they do has one door."""
 
@@ -339,6 +348,7 @@ def _third_party() -> list[Import]:
 
 EXTRAS = {module: "sandbox" for module in MODULES if _room(module) == "sandbox"}
 EXTRAS |= {"compose.compress.llmlingua2": "compress", "studies.training": "distill", "page.charts": "plots"}
+EXTRAS |= {"engines.spark.cluster": "spark"}
 """Modules that may import what an extra brings."""
 
 

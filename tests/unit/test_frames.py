@@ -27,10 +27,10 @@ KINDS: dict[Kind, Any] = {
 
 
 def test_every_kind_is_tried() -> None:
-    assert set(KINDS) == set(Kind)
+    assert set(KINDS) == set(Kind) - {Kind.SPARK}, "Spark's is tried where a session is"
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_is_written_as_the_same_conversations(kind: Kind, tmp_path: Path) -> None:
     assert kind_of(KINDS[kind]) is kind
     writer(KINDS[kind], Columns())(tmp_path / "given.parquet")
@@ -40,7 +40,7 @@ def test_a_frame_is_written_as_the_same_conversations(kind: Kind, tmp_path: Path
     assert written["turns"].to_list() == TURNS
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", KINDS)
 def test_labels_come_back_in_the_kind_that_was_given(kind: Kind) -> None:
     labels = pl.DataFrame({"conversation_id": ["a", "b"], "topic": ["Travel", None]})
     back = given_back(labels, kind)

@@ -238,7 +238,7 @@ def test_finishing_merges_the_parts_and_keeps_their_sums(made: Job) -> None:
     taken = intake(made, row)
     old = [taken.take([answer(row, i, *(both(k + 1) for k in range(len(members(row, i)))))], START) for i in range(3)]
     before = pl.concat([labels(part) for part in old])
-    taken.finish(START)
+    taken.finish(made.store, START)
     (merged,) = made.store.parts(PLAN_ID)
     assert merged.usage == sum((part.usage for part in old), Usage())
     assert merged.cost_usd == sum(part.cost_usd for part in old)
@@ -253,7 +253,7 @@ def test_a_single_part_stays_as_it_is(made: Job) -> None:
     row = cut(made)
     taken = intake(made, row)
     part = taken.take([answer(row, 0, both(1), both(2))], START)
-    taken.finish(START)
+    taken.finish(made.store, START)
     assert made.store.parts(PLAN_ID) == [part]
     assert part.labels.exists()
 
@@ -295,3 +295,13 @@ def test_a_judgement_belongs_to_the_label_it_judged(made: Job) -> None:
     same = find_answered(made.store, row.way, [TOPIC], rows, made.conversations, judged)
     other = find_answered(made.store, row.way, [TOPIC], rows, made.conversations, {(first, "topic"): "Health"})
     assert (same["label"].to_list(), other.height) == (["correct"], 0)
+
+
+def test_parts_of_several_tasks_never_have_one_name(made: Job) -> None:
+    row = cut(made, per_request=1, rows=range(5))
+    names = []
+    for first, requests in ((100_000, (0, 1)), (0, (2, 3, 4))):
+        taking = Intake(made.store, made.plan, row, made.conversations, {}, first)
+        names += [taking.take([answer(row, request, both(1))], START).answers.name for request in requests]
+    assert [int(name.split(".")[1]) for name in names] == [100_001, 100_002, 1, 2, 3]
+    assert intake(made, row).n_done == 5

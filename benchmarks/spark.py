@@ -1,0 +1,136 @@
+"""Spark beside one machine: what reading and counting costs, and how well tasks share a limit.
+
+python benchmarks/spark.py            100,000 conversations, local[2]
+python benchmarks/spark.py 20000      as many
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from semtel_batch.clock import SystemClock
+from semtel_batch.config import load
+from semtel_batch.conversations import Columns, ingest
+from semtel_batch.engines.local import Wish, make_plan
+from semtel_batch.engines.spark.cluster import Cluster
+from semtel_batch.engines.spark.reading import SparkReader
+from semtel_batch.engines.spark.sharing import SparkAhead
+from semtel_batch.plans import Objective, Plan
+from semtel_batch.records import Endpoint, Tier
+from semtel_batch.runner import Runner
+from semtel_batch.sandbox.local import SandboxHandle, running_process
+from semtel_batch.sandbox.settings import Settings
+from semtel_batch.store import Store
+from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.transport.protocol import Transport
+
+N_FILES, WORDS = 8, 250
+N_REQUESTS, RPM = 6_000, 12_000
+SETTINGS = """\
+[[endpoint]]
+name = "sandbox"
+kind = "openai"
+base_url = "{url}"
+model = "gpt-6-luna"
+api_key_env = "SANDBOX_KEY"
+rpm = {rpm}
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    n = int(arguments[0]) if arguments else 100_000
+    os.environ["SANDBOX_KEY"] = "any"
+    with tempfile.TemporaryDirectory() as folder:
+        read(Path(folder), n)
+        with running_process(Settings(model_behind="scripted", rpm=RPM, burst_s=1.0, latency_s=0.05)) as sandbox:
+            share(Path(folder), sandbox)
+    return 0
+
+
+def read(folder: Path, n: int) -> None:
+    """Read and count the same files on one machine and on Spark."""
+    write_data(folder / "data", n)
+    source, columns = str(folder / "data"), Columns()
+    here = measured(lambda: ingest(source, columns, folder / "here", "o200k_base"))
+    cluster_at = time.monotonic()
+    cluster = Cluster("local[2]")
+    started = time.monotonic() - cluster_at
+    first = measured(lambda: SparkReader(cluster).ingest(source, columns, folder / "first", "o200k_base"))
+    again = measured(lambda: SparkReader(cluster).ingest(source, columns, folder / "again", "o200k_base"))
+    cluster.close()
+    say(f"{n:,} conversations of {WORDS} words in {N_FILES} files, read and counted")
+    say(f"  one machine      {here:6.1f} s")
+    say(f"  Spark, local[2]  {first:6.1f} s, and {started:.1f} s to start it")
+    say(f"  Spark, again     {again:6.1f} s, {(again - here) * 100_000 / n:+.1f} s per 100,000 conversations")
+
+
+def share(folder: Path, sandbox: SandboxHandle) -> None:
+    """Ask the same requests under the same limit by one process and by four tasks."""
+    write_data(folder / "few", N_REQUESTS)
+    say(f"{N_REQUESTS:,} realtime requests, {RPM:,} a minute allowed")
+    one = asked(folder / "one", folder / "few", sandbox, None)
+    cluster = Cluster("local[4]")
+    four = asked(folder / "four", folder / "few", sandbox, SparkAhead(cluster))
+    cluster.close()
+    for name, (seconds, n_limited) in (("one process", one), ("local[4]", four)):
+        rate = N_REQUESTS / seconds * 60
+        used = f"{rate:8,.0f} a minute ({rate / RPM:.0%} of the limit)"
+        say(f"  {name:12} {seconds:6.1f} s, {used}, {n_limited} of status 429")
+
+
+def asked(project: Path, data: Path, sandbox: SandboxHandle, ahead: SparkAhead | None) -> tuple[float, int]:
+    """Seconds of a whole run, and how many requests were refused for their rate, by the sandbox's own count."""
+    sandbox.reset()
+    project.mkdir()
+    (project / "semtel.toml").write_text(SETTINGS.format(url=sandbox.base_url, rpm=RPM), encoding="utf-8")
+    settings = load(project, os.environ)
+    wish = Wish(source=str(data), classifiers=("topic",), objective=Objective(), recipes=("naive",), columns=Columns())
+    plan = make_plan(settings, wish, SystemClock())
+    store = Store(project)
+    seconds = measured(lambda: run(store, plan, ahead))
+    store.close()
+    return seconds, int(sandbox.books()["rate_limited"])
+
+
+def run(store: Store, plan: Plan, ahead: SparkAhead | None) -> None:
+    Runner(store, plan, opened, SystemClock(), lambda _tick: None, ahead).collect(wait=True)
+
+
+def opened(members: Sequence[Endpoint], tier: Tier) -> Transport:
+    return open_transport(members, tier, os.environ)
+
+
+def write_data(folder: Path, n: int) -> None:
+    """Made-up conversations: words drawn by Zipf's law, so that they compress and count like text."""
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    vocabulary = np.array([f"{chr(97 + i % 26)}{i:x}" for i in range(5_000)])
+    for number, rows in enumerate(np.array_split(np.arange(n), N_FILES)):
+        drawn = vocabulary[np.minimum(random.zipf(1.3, (len(rows), WORDS)) - 1, 4_999)]
+        said = [f"user: conversation {row}: {' '.join(words)}" for row, words in zip(rows, drawn, strict=True)]
+        pl.DataFrame({"conversation_id": [f"c{row:08d}" for row in rows], "text": said}).write_ndjson(
+            folder / f"part-{number}.jsonl"
+        )
+
+
+def measured(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""A Spark session, and work spread over its executors. The only module that imports pyspark."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from semtel_batch import errors
+from semtel_batch.errors import BadData, BadInput, SemtelError, StoreError
+
+T = TypeVar("T")
+
+_GROUP = "semtel-batch"
+_RESULT = "unit long, value string, kind string, message string"
+_READABLE = {"parquet": "parquet", "json": "json", "jsonl": "json", "ndjson": "json", "csv": "csv", "orc": "orc"}
+
+Work = Callable[[Any], str]
+"""What an executor does with one unit; gives a short text. A function of a module, with what it is given bound."""
+
+
+class Cluster:
+    """Spark, as it is running already or started for us; `close` ends only what was started here."""
+
+    def __init__(self, master: str | None) -> None:
+        """`master` as Spark names it; without one, SPARK_MASTER or all cores of this machine. Raises BadInput."""
+        running = SparkSession.getActiveSession()
+        self._is_ours = running is None
+        self.spark = running or _started(master)
+
+    def close(self) -> None:
+        if self._is_ours:
+            self.spark.stop()
+
+    @property
+    def n_tasks(self) -> int:
+        """How many tasks run beside one another."""
+        return max(1, int(self.spark.sparkContext.defaultParallelism))
+
+    def each(self, work: Work, units: Sequence[Any], folder: Path) -> list[str]:
+        """Do `work` to every unit, one a task, and give what it gave, in order.
+
+        `folder` must be seen by every executor. An error of ours that one meets is raised here.
+        """
+        if not units:
+            return []
+        task = partial(_in_executor, work, list(units), str(folder))
+        try:
+            self.spark.sparkContext.setJobGroup(_GROUP, "semtel-batch", interruptOnCancel=True)
+            with _pandas_3_allowed():
+                found = self.spark.range(0, len(units), 1, len(units)).mapInArrow(task, _RESULT).collect()
+        except PySparkException as problem:
+            raise StoreError(f"Spark gave up ({_first_line(problem)}); look at its log, and run again.") from problem
+        rows = sorted(found, key=lambda row: row["unit"])
+        for row in rows:
+            if row["kind"] is not None:
+                raise getattr(errors, row["kind"], SemtelError)(row["message"])
+        return [row["value"] for row in rows]
+
+    def stop(self) -> None:
+        """End what `each` has begun in another thread, which then raises."""
+        self.spark.sparkContext.cancelJobGroup(_GROUP)
+
+    def write_sorted(self, source: str, names: Sequence[str], folder: Path) -> None:
+        """Have Spark read what is not among our files, and write these columns of it, by id, as parquet."""
+        try:
+            frame = self._read(source)
+            chosen = [name for name in names if name in frame.columns]
+            frame.select(*chosen).sort(names[0]).write.parquet(folder.as_uri())
+        except PySparkException as problem:
+            raise BadData(f"Spark can't read '{source}' ({_first_line(problem)}); check the path.") from problem
+
+    def _read(self, source: str) -> Any:
+        kind = _READABLE.get(source.rstrip("/*").rpartition(".")[2].lower())
+        if kind is None:
+            kind = "delta" if self._is_there(source.rstrip("/") + "/_delta_log") else "parquet"
+        reader = self.spark.read.format(kind)
+        return (reader.option("header", True) if kind == "csv" else reader).load(source)
+
+    def _is_there(self, path: str) -> bool:
+        java: Any = self.spark.sparkContext._jvm
+        place = java.org.apache.hadoop.fs.Path(path)
+        context: Any = self.spark.sparkContext._jsc
+        return bool(place.getFileSystem(context.hadoopConfiguration()).exists(place))
+
+
+@contextmanager
+def _pandas_3_allowed() -> Iterator[None]:
+    """pyspark 4.3 warns of pandas 3, which it wants to be there for Arrow and which nothing here comes near."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+        yield
+
+
+def _with_retries(master: str) -> str:
+    """A local master that tries a task again whose worker has died, as every other master does (Spark's default: 4)."""
+    return re.sub(r"^local\[([\d*]+)\]$", r"local[\1,4]", master)
+
+
+def _started(master: str | None) -> SparkSession:
+    # Left alone, executors take whatever python3 is found first, which has none of our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise BadInput(
+            "Spark needs Java 17 or later, and there is none: install it (Debian: openjdk-17-jre-headless) "
+            "or set JAVA_HOME."
+        )
+    master = _with_retries(master or os.environ.get("SPARK_MASTER", "local[*]"))
+    if master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else has to reach it
+    builder: Any = SparkSession.builder
+    builder = builder.appName("semtel-batch").master(master)
+    for key, value in _SETTINGS.items():
+        builder = builder.config(key, value)
+    try:
+        with _pandas_3_allowed():
+            session: SparkSession = builder.getOrCreate()
+    except Exception as problem:
+        raise BadInput(
+            f"Spark can't be started ({_first_line(problem)}); check --master and that Java is 17 or later."
+        ) from problem
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+_SETTINGS = {
+    "spark.ui.showConsoleProgress": "false",
+    "spark.ui.enabled": "false",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+}
+
+
+def _in_executor(
+    work: Work, units: list[Any], folder: str, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for unit in batch.column(0).to_pylist():
+            value, kind, message = _tried(work, units[unit], folder)
+            columns = {"unit": [unit], "value": [value], "kind": [kind], "message": [message]}
+            schema = pa.schema([("unit", pa.int64()), *((name, pa.string()) for name in ("value", "kind", "message"))])
+            yield pa.RecordBatch.from_pydict(columns, schema=schema)
+
+
+def _tried(work: Work, unit: Any, folder: str) -> tuple[str | None, str | None, str | None]:
+    """What came out, or which error of ours. Any other is Spark's to try again."""
+    if not Path(folder).is_dir():
+        return (
+            None,
+            "BadInput",
+            (f"An executor does not see {folder}: put the project on storage that the driver and all executors share."),
+        )
+    try:
+        return work(unit), None, None
+    except SemtelError as problem:
+        return None, type(problem).__name__, str(problem)
+
+
+def _first_line(problem: BaseException) -> str:
+    return str(problem).strip().partition("\n")[0][:300] or type(problem).__name__

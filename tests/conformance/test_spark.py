@@ -1,0 +1,290 @@
+"""Both engines do the same: the same rows, the same requests, the same labels, and nothing is paid twice.
+
+These tests fail where pyspark is installed and does not start; without the extra `spark` there is nothing to test.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import polars as pl
+import pytest
+from small_job import PLAN_ID, REALTIME_NAIVE, endpoint, job, plan, texts
+
+import semtel_batch
+from semtel_batch import spread
+from semtel_batch.clock import SystemClock
+from semtel_batch.conversations import Columns, ingest, iter_parts, load_index
+from semtel_batch.errors import BadData, BadInput
+from semtel_batch.parts import LABELS, read_parts
+from semtel_batch.plans import Sample
+from semtel_batch.pseudonyms import IdHash
+from semtel_batch.records import Endpoint, Shard, Tier
+from semtel_batch.results import fan_out, final_labels
+from semtel_batch.rows import PlanState
+from semtel_batch.runner import Runner
+from semtel_batch.sandbox.local import SandboxHandle, running
+from semtel_batch.sandbox.settings import Settings
+from semtel_batch.spool import SLICE_REQUESTS, slices
+from semtel_batch.spread import opened_engine
+from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.transport.protocol import Transport
+
+pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
+
+from pyspark.sql import SparkSession
+
+from semtel_batch.engines.spark import sharing
+from semtel_batch.engines.spark.cluster import Cluster
+from semtel_batch.engines.spark.reading import SparkReader
+
+pytestmark = pytest.mark.xdist_group("spark")
+
+N = 2 * SLICE_REQUESTS + 20
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxHandle]:
+    with running(Settings(model_behind="scripted")) as handle:
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One session for all: Java takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "any")
+        patch.delenv("PYSPARK_PYTHON", raising=False)
+        made = Cluster("local[2,30]")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """Two ndjson files of conversations, some the same and some empty, in several scripts."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    said = [*texts(40), "", "user: größer, 日本語, \u2028 and more", *texts(3)]
+    whole = pl.DataFrame({"conversation_id": [f"c{i:02d}" for i in range(len(said))], "text": said})
+    whole[:17].write_ndjson(folder / "a.jsonl")
+    whole[17:].write_ndjson(folder / "b.jsonl")
+    return str(folder)
+
+
+def kept(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return load_index(folder).drop("part"), pl.concat(iter_parts(folder))
+
+
+@pytest.mark.parametrize("how", [{}, {"sample": Sample(seed=3, n=9)}, {"hash_ids": IdHash(salt=b"0123456789abcdef")}])
+def test_the_same_rows_are_read(how: dict[str, Any], data: str, cluster: Cluster, tmp_path: Path) -> None:
+    local = ingest(data, Columns(), tmp_path / "local", "o200k_base", **how)
+    spread = SparkReader(cluster).ingest(data, Columns(), tmp_path / "spark", "o200k_base", **how)
+    for here, there in zip(kept(tmp_path / "local"), kept(tmp_path / "spark"), strict=True):
+        assert here.equals(there)
+    assert (spread.n_conversations, spread.n_population) == (local.n_conversations, local.n_population)
+    assert sorted(path.name for path in (tmp_path / "spark").iterdir()) == ["index.parquet", "part-00000.parquet"]
+    assert all(not path.stat().st_mode & 0o077 for path in (tmp_path / "spark").iterdir())
+
+
+def test_what_only_spark_reads_comes_in_the_order_of_ids(data: str, cluster: Cluster, tmp_path: Path) -> None:
+    whole = pl.read_ndjson(Path(data) / "*.jsonl").reverse().with_columns(beside=1)
+    whole.write_parquet(tmp_path / "given.parquet")
+    SparkReader(cluster).ingest((tmp_path / "given.parquet").as_uri(), Columns(), tmp_path / "spark", "o200k_base")
+    ingest(data, Columns(), tmp_path / "local", "o200k_base")
+    assert kept(tmp_path / "spark")[0].equals(kept(tmp_path / "local")[0])
+
+
+def test_bad_data_is_named_by_the_driver_as_on_one_machine(data: str, cluster: Cluster, tmp_path: Path) -> None:
+    reader = SparkReader(cluster)
+    shutil.copy(Path(data) / "a.jsonl", Path(data) / "again.jsonl")
+    with pytest.raises(BadData, match=r"Id 'c00', and 16 more ids are there more than once"):
+        reader.ingest(data, Columns(), tmp_path / "spark", "o200k_base")
+    (Path(data) / "b.jsonl").write_text('{"conversation_id": "x"}\n{"text": 1\n', encoding="utf-8")
+    with pytest.raises(BadData, match=r"b.jsonl, row 2: it is not JSON"):
+        reader.ingest(data, Columns(), tmp_path / "spark", "o200k_base")
+    with pytest.raises(BadData, match="Spark can't read 'file:///nowhere"):
+        reader.ingest("file:///nowhere.parquet", Columns(), tmp_path / "spark", "o200k_base")
+    with pytest.raises(BadData, match="matches no parquet"):
+        reader.check(str(tmp_path / "nothing"))
+    assert not (tmp_path / "spark").exists()
+    with pytest.raises(BadInput, match="An executor does not see /not/shared: put the project on storage"):
+        cluster.each(str, [1], Path("/not/shared"))
+
+
+# ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class World:
+    """A plan of N realtime requests in a project of its own, and the sandbox they go to."""
+
+    def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
+        sandbox.reset()
+        self.sandbox = sandbox
+        made = plan(REALTIME_NAIVE, endpoint=endpoint(base_url=sandbox.base_url, concurrency=16))
+        self.job = job(folder, made, texts(N))
+
+    def run(self, ahead: sharing.SparkAhead | None = None) -> None:
+        Runner(self.job.store, self.job.plan, opened, SystemClock(), lambda _tick: None, ahead).collect(wait=True)
+
+    def books(self) -> dict[str, Any]:
+        return self.sandbox.books(detail=True)
+
+    def results(self) -> tuple[list[dict[str, Any]], set[bytes]]:
+        labels = fan_out(self.job.store, self.job.plan, final_labels(self.job.store, self.job.plan))
+        parts = [part.labels for part in self.job.store.parts(PLAN_ID)]
+        return labels.to_dicts(), set(read_parts(parts, LABELS)["fingerprint"])
+
+    def check_whole(self) -> None:
+        """Every request is answered and registered once, and no note is left."""
+        assert sum(part.n_requests for part in self.job.store.parts(PLAN_ID)) == N
+        assert not self.job.store.problems(PLAN_ID)
+        assert not (self.job.folder / "spool").exists()
+
+
+def opened(members: Sequence[Endpoint], tier: Tier) -> Transport:
+    return open_transport(members, tier, {"OPENAI_API_KEY": "any"})
+
+
+def test_both_engines_ask_and_answer_the_same(cluster: Cluster, sandbox: SandboxHandle, tmp_path: Path) -> None:
+    here = World(tmp_path / "here", sandbox)
+    here.run()
+    labels, asked = here.results(), here.books()["by_request"]
+    there = World(tmp_path / "there", sandbox)
+    there.run(sharing.SparkAhead(cluster))
+    there.check_whole()
+    assert there.results() == labels
+    assert there.books()["by_request"] == asked
+    assert len(asked) == N
+    assert all(times == [1, 1] for times in asked.values())
+
+
+def test_workers_that_are_killed_are_replaced(cluster: Cluster, sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """SIGKILL of a worker before its answers are written, and after they are: Spark tries again, from what is there."""
+    log = tmp_path / "reached"
+    log.write_text("file.written\nfile.named\nintake.answers-written\nintake.part-written\n", encoding="utf-8")
+    told = cluster.spark.sparkContext.environment
+    told |= {"SEMTEL_CRASH_AT": "new", "SEMTEL_CRASH_LOG": str(log)}
+    try:
+        world = World(tmp_path / "project", sandbox)
+        world.run(sharing.SparkAhead(cluster))
+    finally:
+        del told["SEMTEL_CRASH_AT"], told["SEMTEL_CRASH_LOG"]
+    assert {"realtime.not-written", "intake.part-registered"} <= set(log.read_text(encoding="utf-8").split())
+    world.check_whole()
+    assert world.books()["requests"]["distinct"] == N
+
+
+def test_a_frame_of_sparks_is_labelled_from_python(
+    cluster: Cluster, sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", sandbox.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    given = cluster.spark.createDataFrame(
+        [("b", "user: trains", 1), ("a", "user: laptops", 2)], "id string, said string, n int"
+    )
+    names = {"conversation_id": "id", "text": "said"}
+    plan = semtel_batch.plan(given, ["topic"], project=tmp_path, columns=names, strategies=["naive"], progress=False)
+    assert plan.plan.data.source == "pyspark.DataFrame"
+    assert plan.collect(wait=True).state is PlanState.DONE
+    labels = plan.labels()
+    assert type(labels) is type(given)
+    assert [row["conversation_id"] for row in labels.collect()] == ["a", "b"]
+    assert all(row["topic"] for row in labels.collect())
+    assert SparkSession.getActiveSession() is not None, "a session of the user's is left running"
+    assert list(tmp_path.rglob("given*")) == []
+
+
+class Twice:
+    """A cluster that runs every task twice at the same time, as one that speculates."""
+
+    n_tasks = 2
+
+    def each(self, work: Callable[[Any], str], units: Sequence[Any], _folder: Path) -> list[str]:
+        for unit in units:
+            tries = [threading.Thread(target=work, args=(unit,)) for _ in range(2)]
+            for one in tries:
+                one.start()
+            for one in tries:
+                one.join()
+        return []
+
+
+class _Killed(BaseException):
+    pass
+
+
+class Dying:
+    """A cluster whose driver dies after the first task."""
+
+    n_tasks = 2
+
+    def each(self, work: Callable[[Any], str], units: Sequence[Any], _folder: Path) -> list[str]:
+        work(units[0])
+        raise _Killed
+
+
+def ahead(cluster: Any) -> sharing.SparkAhead:
+    return sharing.SparkAhead(cluster)
+
+
+def test_a_task_that_runs_twice_at_once_pays_once(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    world = World(tmp_path, sandbox)
+    world.run(ahead(Twice()))
+    world.check_whole()
+    assert world.books()["requests"]["asked"] == N
+
+
+def test_what_executors_were_answered_outlives_the_driver(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    world = World(tmp_path, sandbox)
+    with pytest.raises(_Killed):
+        world.run(ahead(Dying()))
+    assert world.books()["requests"]["asked"] == SLICE_REQUESTS
+    assert world.job.store.parts(PLAN_ID) == []
+    world.run()  # on one machine, for a change
+    world.check_whole()
+    assert world.books()["requests"]["asked"] == N
+
+
+def test_no_slice_is_begun_for_a_driver_that_died(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    monkeypatch.setattr(sharing, "driving", nullcontext)
+    world = World(tmp_path, sandbox)
+    with pytest.raises(_Killed):
+        world.run(ahead(Dying()))
+    assert world.books()["requests"]["asked"] == 0
+
+
+def test_a_slice_is_a_fixed_set_of_requests() -> None:
+    assert list(slices(cast(Shard, SimpleNamespace(n_requests=N)))) == [0, 1, 2]
+
+
+# ── what is missing is said ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_spark_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="--master is of --engine spark"), opened_engine({"master": "local[2]"}):
+        pass
+    monkeypatch.setattr(spread, "find_spec", lambda name: None if name == "pandas" else name)
+    without = pytest.raises(BadInput, match=r"needs pandas; run: pip install 'semtel-batch\[spark\]'")
+    with without, opened_engine({"engine": "spark"}):
+        pass
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    with pytest.raises(BadInput, match="Spark needs Java 17 or later, and there is none"):
+        Cluster(None)

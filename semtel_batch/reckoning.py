@@ -9,6 +9,7 @@ from decimal import Decimal
 from semtel_batch.plans import CostLine, Plan
 from semtel_batch.records import TierPrice, Usage
 from semtel_batch.rows import Part, ShardRow
+from semtel_batch.store import Store
 
 _NAMES = ("prompt", "cached", "cache writes", "output", "reasoning")
 
@@ -34,6 +35,32 @@ class Reckoning:
     is_final: bool
     is_within: bool  # the bill lies in the 90 % interval
     error_share: float | None  # (paid − planned) / planned; None where nothing was planned to cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceBill:
+    """What calibrations and audits of the same data and classifiers were billed; other plans may go by them too."""
+
+    n_plans: int = 0
+    n_requests: int = 0
+    usd: Decimal = Decimal(0)
+
+
+def evidence_bill(store: Store, plan: Plan) -> EvidenceBill:
+    """What was spent to know what a plan does to labels, beside the plan's own cost."""
+    asked = {(c.name, c.version) for c in plan.classifiers}
+    found = [
+        one.id
+        for one in store.study_plans()
+        if one.data.source == plan.data.source and {(c.name, c.version) for c in one.classifiers} <= asked
+    ]
+    paid = [parts for plan_id in found if plan_id != plan.id and (parts := store.parts(plan_id))]
+    parts = [part for of_plan in paid for part in of_plan]
+    return EvidenceBill(
+        n_plans=len(paid),
+        n_requests=sum(part.n_requests for part in parts),
+        usd=sum((part.cost_usd for part in parts), Decimal(0)),
+    )
 
 
 def reckon(plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part], *, is_final: bool) -> Reckoning:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from semtel_batch.compose.compress.results import cpu_seconds
 from semtel_batch.measurements import HaloLine
 from semtel_batch.plans import Plan
-from semtel_batch.reckoning import Reckoning, reckon
+from semtel_batch.reckoning import EvidenceBill, Reckoning, evidence_bill, reckon
 from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
 from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
 from semtel_batch.store import Store
@@ -128,6 +128,7 @@ class Report:
     actual: Bill
     lines: tuple[BillLine, ...]
     reckoning: Reckoning  # estimate against bill
+    evidence: EvidenceBill  # not part of it
     saving: Saving
     endpoints: tuple[EndpointLine, ...]
     classifiers: tuple[ClassifierLine, ...]
@@ -168,6 +169,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         actual=actual,
         lines=lines,
         reckoning=reckon(plan, shards, parts, is_final=row.state is PlanState.DONE),
+        evidence=evidence_bill(store, plan),
         saving=_saving(plan, items, actual.usd),
         endpoints=endpoints,
         classifiers=tuple(_classifier_line(c, items) for c in plan.classifiers),

@@ -120,6 +120,13 @@ class Store:
             )
         return _unchanged(found[0].id, found[0].document)
 
+    def study_plans(self) -> list[Plan]:
+        """The plans that calibrations and audits made, oldest first."""
+        c = tables.plans.c
+        query = select(c.id, c.document).where(c.document.like('%"study":true%')).order_by(c.created_at)
+        with self._transaction() as t:
+            return [_unchanged(row.id, row.document) for row in t.execute(query)]
+
     def plan_rows(self) -> list[PlanRow]:
         c = tables.plans.c
         query = select(c.id, c.created_at, c.state, c.started_at, c.ended_at).order_by(c.created_at.desc())

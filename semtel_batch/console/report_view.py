@@ -152,6 +152,13 @@ def _occurs(field: str, lines: Sequence[BillLine]) -> bool:
 
 def _bill_notes(report: Report) -> list[RenderableType]:
     notes = [f"The plan's upper estimate was {money(report.planned_high_usd)}."]
+    evidence = report.evidence
+    if evidence.n_plans:
+        asked = several(evidence.n_requests, "request")
+        notes.append(
+            f"Beside it, {money(evidence.usd)} ({asked}) went into calibrations and audits of this data and these "
+            "classifiers."
+        )
     if report.saving.share_done < 1:
         notes.append(f"Actual is for {share(report.saving.share_done)} of the items, planned for all of them.")
     elif report.planned.usd:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from reported_plan import START, executed, items, plan
 
 from semtel_batch.errors import StoreError
 from semtel_batch.plans import Objective
+from semtel_batch.reckoning import EvidenceBill, evidence_bill
 from semtel_batch.records import Outcome, Tier, Usage
 from semtel_batch.report import Report, as_json, report
 from semtel_batch.rows import PlanState
@@ -196,3 +199,14 @@ def test_status_sums_the_shards(tmp_path: Path) -> None:
     assert (first.batch_id, first.status, first.n_done) == ("batch_1", "in_progress", 3)
     assert found.shards[1].batch_id is None
     assert status_as_json(found)["shards"][0]["batch_id"] == "batch_1"
+
+
+def test_what_evidence_cost_is_told_beside_the_bill() -> None:
+    made = plan()
+    study = replace(made, id="audit", study=True)
+    other = replace(study, id="elsewhere", data=replace(made.data, source="other.jsonl"))
+    reworded = replace(study, id="reworded", classifiers=(replace(made.classifiers[0], version="another"),))
+    part = SimpleNamespace(n_requests=7, cost_usd=Decimal("0.25"))
+    store: Any = SimpleNamespace(study_plans=lambda: [study, other, reworded], parts=lambda _plan_id: [part, part])
+    assert evidence_bill(store, made) == EvidenceBill(n_plans=1, n_requests=14, usd=Decimal("0.5"))
+    assert evidence_bill(store, study) == EvidenceBill()

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """What was counted."""
 
     CHANGE = "change"  # labels that differ from the reference strategy's
+    KEPT = "kept"  # labels with enough confidence that differ, at a threshold certified on items it wasn't chosen on
     SELF_FLIP = "self_flip"  # labels that the reference strategy itself changes when it is asked twice
 
 

@@ -33,6 +33,7 @@ from semtel_batch.store import Store, plan_folder
 from semtel_batch.strategies import Recipe, bare, levers_of
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies.labelling import labelled
+from semtel_batch.studies.threshold import Threshold, threshold
 from semtel_batch.wishes import columns_of
 
 _MARGIN = 0.9  # what a sample costs is nearly, not quite, in proportion to its size
@@ -263,6 +264,8 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
         measured += counted
         if arm.role is Role.ARM:
             lines.append(_line(plan, basis, counted))
+        if arm.strategy.doubt is Doubt.CONFIDENCE and (bound := _threshold(store, calibration, plan, labels)):
+            measured += study.threshold_measurements(basis, bound)
         if arm.strategy.doubt is Doubt.RERUN:
             routers.append(study.router(arm.strategy, reference, list(_runs(store, plan, labels)), labels))
     findings = study.Findings(
@@ -290,6 +293,17 @@ def _runs(store: Store, plan: Plan, audited: pl.DataFrame) -> Iterator[pl.DataFr
     for stage in (Stage.CLASSIFY, Stage.RERUN):
         given = latest(read.filter(pl.col("stage") == stage.value, pl.col("label").is_not_null()))
         yield given.join(ids, on="row", how="inner").select("conversation_id", "classifier", "label")
+
+
+def _threshold(store: Store, calibration: Calibration, plan: Plan, audited: pl.DataFrame) -> Threshold | None:
+    """The certified confidence of an arm that doubts by it; None where none could be certified."""
+    plans = {arm.role: store.plan(arm.plan_id) for arm in reversed(calibration.arms)}
+    ids = audited.select("row", "conversation_id").unique("row")
+    read = read_labels(store, plan).filter(pl.col("stage") == Stage.CLASSIFY.value, pl.col("label").is_not_null())
+    first = latest(read).join(ids, on="row", how="inner")
+    reference, again = (labelled(store, plans[role]) for role in (Role.REFERENCE, Role.AGAIN))
+    found = threshold(first, reference, again, calibration.seed)
+    return found if found is not None and found.certified else None
 
 
 def _line(plan: Plan, basis: study.Basis, counted: Sequence[Measurement]) -> study.Measured:

@@ -14,8 +14,8 @@ from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import upper_bound
-from semtel_batch.records import Classifier, Endpoint, Strategy
-from semtel_batch.strategies import Recipe, bare, levers_of, one_by_one
+from semtel_batch.records import Classifier, Doubt, Endpoint, Strategy
+from semtel_batch.strategies import CONFIDENCE_BELOW, Recipe, bare, levers_of, one_by_one
 
 _DELTA = 0.05
 
@@ -52,6 +52,22 @@ def measured(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None
         assumed=bool(elsewhere),
         basis=f"measured, n={min(p.n for p in known)}, {elsewhere or added}: worst {told}",
     )
+
+
+def with_threshold(job: Job, strategy: Strategy, endpoint: Endpoint) -> Strategy:
+    """The strategy with the confidence that a calibration certified for it, in the place of the one assumed."""
+    if strategy.doubt is not Doubt.CONFIDENCE or strategy.confidence_below != CONFIDENCE_BELOW:
+        return strategy
+    asked = _unbounded(strategy)
+    for one in job.measured:  # newest first
+        own = (one.model, one.reference) == (endpoint.priced_as, job.reference.priced_as)
+        if one.kind is Kind.KEPT and own and one.source == job.profile.source and _unbounded(one.strategy) == asked:
+            return replace(strategy, confidence_below=one.strategy.confidence_below)
+    return strategy
+
+
+def _unbounded(strategy: Strategy) -> Strategy:
+    return replace(bare(strategy), confidence_below=None)
 
 
 def _worst(job: Job, strategy: Strategy, endpoint: Endpoint) -> Measurement | None:

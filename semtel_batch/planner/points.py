@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from semtel_batch.errors import Infeasible, PriceUnknown
 from semtel_batch.families import family_with
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
-from semtel_batch.planner.evidence import cut_share
+from semtel_batch.planner.evidence import cut_share, with_threshold
 from semtel_batch.planner.job import Job, grouped_for, groups
 from semtel_batch.planner.packsizes import capped
 from semtel_batch.planner.room import RequestCounter
@@ -55,7 +55,7 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
             serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
             # Only who named it is told that a recipe can't be had.
             if serves and (job.named or _tells_enough(strategy, endpoint)):
-                plain = capped(job, _plain(job, strategy), endpoint)
+                plain = with_threshold(job, capped(job, _plain(job, strategy), endpoint), endpoint)
                 same = replace(plain, recipe="")
                 # Of two recipes that come to the same requests, the one that says so keeps its name.
                 if same not in points or plain == strategy:

@@ -23,6 +23,7 @@ from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.excess import NoiseFloor
 from semtel_batch.records import Classifier, Doubt, Strategy, Tier
 from semtel_batch.strategies import Recipe, bare, levers_of
+from semtel_batch.studies.threshold import Threshold
 
 MOST_EXPLORED = 200
 """Conversations that strategies are compared on: 100 to 300 tell them apart; more is for certifying one of them."""
@@ -182,6 +183,18 @@ def measure(basis: Basis, reference: pl.DataFrame, labels: pl.DataFrame) -> list
             _counted(basis, classifier, differs[inside], low, high) for low, high, inside in _classes(basis, lengths)
         ]
     return found
+
+
+def threshold_measurements(basis: Basis, found: Threshold) -> list[Measurement]:
+    """A certified threshold as evidence: what was kept at it, and what the whole way with it changes."""
+    strategy = replace(basis.strategy, confidence_below=found.below)
+    kept, whole = (replace(basis, strategy=strategy, kind=kind) for kind in (Kind.KEPT, Kind.CHANGE))
+    measured = []
+    for one in found.held:
+        classifier = basis.plan.classifier(one.classifier)
+        for of, n, x in ((kept, one.n_kept, one.n_kept_different), (whole, one.n, one.n_different)):
+            measured.append(_counted(of, classifier, np.arange(n) < x, None, None))
+    return measured
 
 
 def _classes(basis: Basis, lengths: np.ndarray) -> Iterator[tuple[int | None, int | None, np.ndarray]]:

@@ -42,6 +42,52 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """One classifier's labels on fresh conversations, held against the reference's."""
+
+    classifier: str
+    version: str
+    companions: tuple[str, ...]  # versions of all classifiers in the prompt
+    n: int
+    n_different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One step of a pilot's path: a way that was tried on fresh conversations."""
+
+    recipe: str
+    strategy: Strategy  # recipe and tier say nothing of labels, and are left empty and realtime
+    model: str
+    plan_id: str
+    counts: tuple[Count, ...]  # a classifier each
+    is_certified: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """What fresh conversations said of the ways that a calibration had put in order, safest first.
+
+    They are drawn from the `population` conversations of the data that nothing was chosen on. The level `delta` is
+    halved for every pilot that was made of the same data before: looking again does not wear the promise out.
+    """
+
+    min_agreement: float
+    delta: float
+    reference: str  # its model
+    reference_plan_id: str | None  # asked one by one; None: nothing was asked
+    population: int
+    n_data: int  # conversations of the data
+    steps: tuple[Tried, ...] = ()  # as far as they were tried
+    stopped: str = ""  # why no more were
+
+    @property
+    def certified(self) -> Tried | None:
+        """The last way that held: the cheapest one."""
+        return next((one for one in reversed(self.steps) if one.is_certified), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """A sample spent on measuring: which conversations, by what, for how much.
 
@@ -65,6 +111,8 @@ class Calibration:
     usd_high: Decimal  # upper estimate of all its plans
     arms: tuple[Arm, ...]
     ended_at: datetime | None = None
+    min_agreement: float | None = None  # what is to be certified; None: nothing was asked to be
+    pilot: Pilot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

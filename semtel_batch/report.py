@@ -135,7 +135,7 @@ class Report:
     failures: tuple[FailureLine, ...]
     request_failures: tuple[RequestFailure, ...]
     warnings: tuple[str, ...]
-    certificates: tuple[str, ...] = ()  # what the last audit says, see `certify`
+    certificates: tuple[str, ...] = ()  # what the pilot and the last audit say
     halos: tuple[HaloLine, ...] = ()  # where other runs asked the same apart, or together
     trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
 
@@ -176,7 +176,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         failures=_failures(items),
         request_failures=request_failures(parts),
         warnings=plan.warnings + _stops(endpoints) + _overruns(plan, actual.usd, elapsed_s),
-        certificates=_certificates(store.certificates(plan.id)),
+        certificates=(*_pilot(plan), *_certificates(store.certificates(plan.id))),
         trace=tuple(store.paces(plan.id)) if trace else (),
     )
 
@@ -190,6 +190,11 @@ def as_json(report: Report) -> dict[str, Any]:
     """The report as JSON can carry it: money as strings, times as ISO 8601."""
     document: dict[str, Any] = _schema().dump_python(report, mode="json")
     return document
+
+
+def _pilot(plan: Plan) -> tuple[str, ...]:
+    """What was certified before the run, on conversations that nothing was chosen by."""
+    return (plan.chosen.quality.basis,) if plan.certified and plan.chosen.quality.label_change else ()
 
 
 def _certificates(documents: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,23 +13,22 @@ import polars as pl
 
 from semtel_batch import config, strategies
 from semtel_batch.clock import SystemClock
+from semtel_batch.commands import piloting
+from semtel_batch.commands.arms import audited, drop_arms, make_arm, run_arms, set_apart
 from semtel_batch.commands.session import open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import load_index
-from semtel_batch.engines.local import Wish, make_plan
+from semtel_batch.engines.local import Wish
 from semtel_batch.errors import BadConfig, Incomplete, Infeasible, PriceUnknown
 from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
-from semtel_batch.parts import APART, APART_ROWS, read_parts, write_part
 from semtel_batch.planner.job import grouped_for
 from semtel_batch.plans import Objective, Plan, Sample
 from semtel_batch.quality.doubt import SECOND_PASS
-from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
+from semtel_batch.records import Doubt, Stage, Strategy, Tier
 from semtel_batch.results import latest, read_labels
-from semtel_batch.rows import PlanState
-from semtel_batch.running import running
 from semtel_batch.session import Session
 from semtel_batch.store import Store, plan_folder
-from semtel_batch.strategies import Recipe, bare, levers_of
+from semtel_batch.strategies import bare, levers_of
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies.labelling import labelled
 from semtel_batch.studies.threshold import Threshold, threshold
@@ -48,6 +46,12 @@ class Asked:
     tier: Tier
     n: int | None
     seed: int
+    min_agreement: float | None = None  # to be certified; None: nothing is
+
+    @property
+    def explore_usd(self) -> Decimal:
+        """What comparing may cost; where something is to be certified, the other half is for that."""
+        return self.budget_usd if self.min_agreement is None else self.budget_usd / 2
 
 
 def calibrate(options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -56,23 +60,32 @@ def calibrate(options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     found = _unfinished(session, wanted)
     if found is None:
         found = _begin(session, wanted)
-        question = (
-            f"Spend at most ${found.usd_high:.4f} on {len(found.arms)} plans over {found.n_explore} conversations?"
-        )
-        if not asked["yes"] and not session.console.confirm(question):
-            _drop(session, found.arms)
+        if not asked["yes"] and not session.console.confirm(_question(found)):
+            drop_arms(session, found.arms)
             raise Incomplete("Nothing was spent.")
         with session.store() as store:
             store.put_calibration(found)
     else:
         session.console.say(f"going on with calibration {found.id} of {found.created_at:%Y-%m-%d %H:%M}")
     with session.store() as store:
-        _run(session, store, found)
+        run_arms(session, store, piloting.explored(found))
         ended = replace(found, ended_at=found.ended_at or SystemClock().now())
         findings, measured = _found(store, ended)
         store.set_evidence(ended.id, measured)
+        if found.min_agreement is not None:
+            ended = replace(
+                piloting.certified(session, store, wanted.wish, found, findings), ended_at=SystemClock().now()
+            )
         store.put_calibration(ended)
+        findings = replace(findings, calibration=ended, spent_usd=_spent(store, ended))
     session.console.show_calibration(findings)
+
+
+def _question(made: Calibration) -> str:
+    arms = f"{len(made.arms)} plans over {made.n_explore} conversations"
+    if made.min_agreement is None:
+        return f"Spend at most ${made.usd_high:.4f} on {arms}?"
+    return f"Spend at most ${made.usd_high:.4f} on {arms}, and on certifying what is left of ${made.budget_usd}?"
 
 
 def _asked(settings: Settings, asked: Mapping[str, Any]) -> Asked:
@@ -89,7 +102,14 @@ def _asked(settings: Settings, asked: Mapping[str, Any]) -> Asked:
     if tier not in settings.endpoints[0].tiers:
         raise BadConfig(f"Endpoint {settings.endpoints[0].name!r} doesn't offer {tier}; choose another --tier.")
     seed = secrets.randbelow(2**31) if asked["seed"] is None else asked["seed"]
-    return Asked(wish=wish, budget_usd=config.parse_usd(asked["budget"]), tier=tier, n=asked["n"], seed=seed)
+    return Asked(
+        wish=wish,
+        budget_usd=config.parse_usd(asked["budget"]),
+        tier=tier,
+        n=asked["n"],
+        seed=seed,
+        min_agreement=asked["min_agreement"],
+    )
 
 
 def _unfinished(session: Session, asked: Asked) -> Calibration | None:
@@ -99,7 +119,9 @@ def _unfinished(session: Session, asked: Asked) -> Calibration | None:
             (
                 one
                 for one in store.calibrations()
-                if one.ended_at is None and (one.source, one.asked) == (asked.wish.source, asked.wish.classifiers)
+                if one.ended_at is None
+                and (one.source, one.asked, one.min_agreement)
+                == (asked.wish.source, asked.wish.classifiers, asked.min_agreement)
             ),
             None,
         )
@@ -113,21 +135,22 @@ def _begin(session: Session, asked: Asked) -> Calibration:
     small = _planned(session, asked, study.FEWEST)
     high = _usd_high(small)
     n_population = small[0][1].data.n_population or small[0][1].data.n_conversations
-    _drop(session, [arm for arm, _ in small])
+    drop_arms(session, [arm for arm, _ in small])
     wanted = study.split(n_population, asked.n).n_explore
-    if high > asked.budget_usd:
+    if high > asked.explore_usd:
+        half = "" if asked.min_agreement is None else ", of which half is for certifying"
         raise Infeasible(
             f"{study.FEWEST} conversations by {len(small)} plans may cost ${high:.4f}, more than the budget of "
-            f"${asked.budget_usd}: raise it to that, or name fewer recipes with --strategy."
+            f"${asked.budget_usd}{half}: raise it to that, or name fewer recipes with --strategy."
         )
-    n = min(wanted, int(_MARGIN * study.FEWEST * float(asked.budget_usd / high))) if high else wanted
+    n = min(wanted, int(_MARGIN * study.FEWEST * float(asked.explore_usd / high))) if high else wanted
     n = max(n, min(wanted, study.FEWEST))
     while True:
         made = _planned(session, asked, n)
         high = _usd_high(made)
-        if high <= asked.budget_usd or n <= study.FEWEST:
+        if high <= asked.explore_usd or n <= study.FEWEST:
             break
-        _drop(session, [arm for arm, _ in made])
+        drop_arms(session, [arm for arm, _ in made])
         n = max(study.FEWEST, int(n * _MARGIN))
     parts = study.split(n_population, n)
     return Calibration(
@@ -145,6 +168,7 @@ def _begin(session: Session, asked: Asked) -> Calibration:
         budget_usd=asked.budget_usd,
         usd_high=high,
         arms=tuple(arm for arm, _ in made),
+        min_agreement=asked.min_agreement,
     )
 
 
@@ -152,20 +176,20 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
     """A plan each for the reference, the reference again and every arm, over `n` explored conversations."""
     settings = session.settings
     recipes = strategies.find(asked.wish.recipes, settings.strategies)
-    naive = _recipe("naive")
+    naive = strategies.find(["naive"])[0]
     reference = Strategy(recipe="naive", tier=asked.tier)
     wish = replace(asked.wish, recipes=(), sample=Sample(seed=asked.seed, n=n), points=(study.point(naive, reference),))
     first = settings.endpoints[0]
     made = [
-        _arm(session, wish, first, Role.REFERENCE),
-        _arm(session, replace(wish, fresh=True), first, Role.AGAIN),
+        make_arm(session, wish, first, Role.REFERENCE),
+        make_arm(session, replace(wish, fresh=True), first, Role.AGAIN),
     ]
     n_population = made[0][1].data.n_population or 0
     parts = replace(study.split(max(n_population, 4), n), n_explore=made[0][1].data.n_conversations)
     explored = load_index(plan_folder(session.project, made[0][1].id) / "conversations")["conversation_id"]
     for endpoint in settings.endpoints[1:]:
         if endpoint.priced_as != first.priced_as and asked.tier in endpoint.tiers and not asked.wish.recipes:
-            made.append(_arm(session, wish, endpoint, Role.ARM))
+            made.append(make_arm(session, wish, endpoint, Role.ARM))
     classifiers, longest = made[0][1].classifiers, made[0][1].data.max_tokens
     tried = set()
     for recipe, point_ in study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes)):
@@ -178,12 +202,12 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
             continue
         point = replace(wish, sample=Sample(seed=asked.seed, n=n_asked), points=(study.point(recipe, strategy),))
         try:
-            made.append(_arm(session, point, first, Role.ARM))
+            made.append(make_arm(session, point, first, Role.ARM))
         except (Infeasible, PriceUnknown) as problem:
             session.console.detail(f"{recipe.name} is not measured: {problem}")
             continue
         if strategy.conversations_per_request > 1:
-            _set_apart(session, made[-1][1], explored, n_audited)
+            set_apart(session, made[-1][1], explored, n_audited)
     return made
 
 
@@ -198,56 +222,19 @@ def _usd_high(made: Sequence[tuple[Arm, Plan]]) -> Decimal:
     return total
 
 
-def _recipe(name: str) -> Recipe:
-    return strategies.find([name])[0]
-
-
-def _arm(session: Session, wish: Wish, endpoint: Endpoint, role: Role) -> tuple[Arm, Plan]:
-    plan = make_plan(replace(session.settings, endpoints=(endpoint,)), wish, SystemClock())
-    return Arm(role=role, plan_id=plan.id, strategy=plan.chosen.strategy, endpoint=endpoint.name), plan
-
-
-def _set_apart(session: Session, plan: Plan, explored: pl.Series, n_audited: int) -> None:
-    """Mark which of an arm's conversations are audited, so that each has a request to itself but for fillers."""
-    folder = plan_folder(session.project, plan.id)
-    index = load_index(folder / "conversations", ["conversation_id", "first_row"])
-    rows = index.filter(pl.col("conversation_id").is_in(explored.implode()))["first_row"].unique()
-    chosen = rows.sample(min(n_audited, len(rows)), seed=plan.data.sample.seed if plan.data.sample else 0)
-    write_part(folder / APART, pl.DataFrame({"row": chosen.sort()}), APART_ROWS)
-
-
-def _drop(session: Session, arms: Sequence[Arm]) -> None:
-    """Forget plans of which none was started."""
-    with session.store() as store:
-        for arm in arms:
-            store.drop_plan(arm.plan_id)
-            shutil.rmtree(plan_folder(session.project, arm.plan_id), ignore_errors=True)
-
-
-# -- running and reading -------------------------------------------------------------------------------------------
-
-
-def _run(session: Session, store: Store, calibration: Calibration) -> None:
-    for number, arm in enumerate(calibration.arms, 1):
-        if store.plan_row(arm.plan_id).state is not PlanState.DONE:
-            plan = store.plan(arm.plan_id)
-            session.console.say(f"{number} of {len(calibration.arms)}: {arm.strategy.recipe} ({plan.id})")
-            try:
-                with running(session, store, plan) as runner:
-                    runner.collect(wait=True)
-            except Incomplete as stopped:
-                raise Incomplete(f"{stopped} Or go on with the same calibrate command.") from stopped
+# -- reading -------------------------------------------------------------------------------------------
 
 
 def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list[Measurement]]:
-    plans = {arm.plan_id: store.plan(arm.plan_id) for arm in calibration.arms}
-    first = next(arm for arm in calibration.arms if arm.role is Role.REFERENCE)
+    arms = piloting.explored(calibration)
+    plans = {arm.plan_id: store.plan(arm.plan_id) for arm in arms}
+    first = next(arm for arm in arms if arm.role is Role.REFERENCE)
     reference = labelled(store, plans[first.plan_id])
     edges = study.length_edges(reference)
     model = plans[first.plan_id].endpoint(first.endpoint).priced_as
     measured: list[Measurement] = []
     lines, routers = [], []
-    for arm in calibration.arms[1:]:
+    for arm in arms[1:]:
         plan = plans[arm.plan_id]
         kind = Kind.SELF_FLIP if arm.role is Role.AGAIN else Kind.CHANGE
         basis = study.Basis(
@@ -259,7 +246,7 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
             edges=edges,
             kind=kind,
         )
-        labels = _audited(store, plan, labelled(store, plan))
+        labels = audited(store, plan, labelled(store, plan))
         counted = study.measure(basis, reference, labels)
         measured += counted
         if arm.role is Role.ARM:
@@ -270,7 +257,7 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
             routers.append(study.router(arm.strategy, reference, list(_runs(store, plan, labels)), labels))
     findings = study.Findings(
         calibration=calibration,
-        spent_usd=sum((part.cost_usd for plan_id in plans for part in store.parts(plan_id)), Decimal(0)),
+        spent_usd=_spent(store, calibration),
         reference_usd_per_1000=_usd_per_1000(plans[first.plan_id]),
         floors=study.floors(measured),
         measured=tuple(sorted(lines, key=lambda line: line.usd_per_1000)),
@@ -279,11 +266,8 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
     return findings, measured
 
 
-def _audited(store: Store, plan: Plan, labels: pl.DataFrame) -> pl.DataFrame:
-    path = store.files(plan.id) / APART
-    return (
-        labels.filter(pl.col("row").is_in(read_parts([path], APART_ROWS)["row"].implode())) if path.exists() else labels
-    )
+def _spent(store: Store, calibration: Calibration) -> Decimal:
+    return sum((part.cost_usd for arm in calibration.arms for part in store.parts(arm.plan_id)), Decimal(0))
 
 
 def _runs(store: Store, plan: Plan, audited: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -10,10 +10,12 @@ from rich.console import RenderableType
 from semtel_batch import measurements
 from semtel_batch.console.figures import count, money, safe, share
 from semtel_batch.console.layout import Page, bar, left, note, right, section, table
+from semtel_batch.planner import promise
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.excess import beyond_reach
 
 if TYPE_CHECKING:  # only their names are needed
+    from semtel_batch.measurements import Pilot
     from semtel_batch.records import Strategy
     from semtel_batch.studies.calibrate import Findings, Measured, Router
 
@@ -27,8 +29,29 @@ def view_calibration(found: Findings, page: Page) -> list[RenderableType]:
         section("Noise floor: the reference strategy asked twice", *map(note, _floors(found))),
         section("Labels that change against the reference", _table(found, page), *_notes(found)),
         *([section("Two packed runs, splits asked alone", *map(note, _routers(found)))] if found.routers else []),
+        *_pilot(found.calibration.pilot),
         note(f"The evidence is kept; `plan` uses it. What it cost: {money(found.spent_usd)}."),
     ]
+
+
+def _pilot(pilot: Pilot | None) -> Iterator[RenderableType]:
+    """What fresh conversations certified, step by step."""
+    if pilot is None:
+        return
+    lines = [
+        note(f"{tried.recipe} {_how(tried.strategy)}: {safe(promise.wording(pilot, one))}")
+        for tried in pilot.steps
+        for one in tried.counts
+    ]
+    if pilot.certified is not None:
+        lines.append(
+            note(f"`plan --min-agreement {pilot.min_agreement:g}` takes {pilot.certified.recipe} on this data.")
+        )
+    else:
+        lines.append(note("Nothing is certified."))
+    if pilot.stopped:
+        lines.append(note(f"Stopped: {safe(pilot.stopped)}.", "dim"))
+    yield section("On fresh conversations, safest first", *lines)
 
 
 def _title(found: Findings) -> str:
@@ -129,6 +152,7 @@ def calibration_as_json(found: Findings) -> dict[str, Any]:
             for f in found.floors
         ],
         "strategies": [_measured_as_json(one) for one in found.measured],
+        "pilot": _pilot_as_json(found.calibration.pilot),
         "routers": [
             {
                 "strategy": _how(r.strategy),
@@ -140,6 +164,35 @@ def calibration_as_json(found: Findings) -> dict[str, Any]:
                 "interval": list(r.interval),
             }
             for r in found.routers
+        ],
+    }
+
+
+def _pilot_as_json(pilot: Pilot | None) -> dict[str, Any] | None:
+    if pilot is None:
+        return None
+    return {
+        "min_agreement": pilot.min_agreement,
+        "delta": pilot.delta,
+        "certified": pilot.certified.recipe if pilot.certified else None,
+        "stopped": pilot.stopped or None,
+        "steps": [
+            {
+                "recipe": tried.recipe,
+                "plan_id": tried.plan_id,
+                "is_certified": tried.is_certified,
+                "classifiers": [
+                    {
+                        "classifier": one.classifier,
+                        "n": one.n,
+                        "n_different": one.n_different,
+                        "p_value": promise.certificate(pilot, one).p_value,
+                        "wording": promise.wording(pilot, one),
+                    }
+                    for one in tried.counts
+                ],
+            }
+            for tried in pilot.steps
         ],
     }
 

@@ -23,11 +23,11 @@ from semtel_batch.compose.compress.backends import Way
 from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
-from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index, load_texts
+from semtel_batch.conversations import Columns, Ingested, askable, find_files, holds_all, ingest, load_index, load_texts
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
-from semtel_batch.measurements import Measurement, Packs
+from semtel_batch.measurements import Measurement, Packs, Pilot
 from semtel_batch.planner.job import Answered, Compressed, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
@@ -149,6 +149,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
             fresh=wish.fresh,
             packs=_packs(settings.project, now),
             measured=_measured(settings.project, asked),
+            pilots=_pilots(settings.project, wish, kept),
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
             learned=_learned(settings.project),
@@ -257,6 +258,22 @@ def _packs(project: Path, now: datetime) -> tuple[Packs, ...]:
         return ()
     with closing(Store(project)) as store:
         return tuple(store.packs(now - timedelta(days=REMEMBERED_DAYS)))
+
+
+def _pilots(project: Path, wish: Wish, kept: Ingested) -> tuple[Pilot, ...]:
+    """The pilots that were made on this very data, newest first: as many conversations, and those asked among them."""
+    if wish.sample is not None or wish.points or not store_path(project).exists():
+        return ()
+    with closing(Store(project)) as store:
+        made = [one.pilot for one in store.calibrations() if one.ended_at is not None and one.pilot is not None]
+    return tuple(
+        one
+        for one in made
+        if one.steps
+        and one.reference_plan_id is not None
+        and one.n_data == kept.n_conversations
+        and holds_all(kept.folder, plan_folder(project, one.reference_plan_id) / "conversations")
+    )
 
 
 def _learned(project: Path) -> Learned:

@@ -1,8 +1,8 @@
 """What a strategy is known to do to labels, against the naive way on the reference model.
 
-By construction, by measurement on a sample of the user's own data (`calibrate`), or else by publication. What was
-measured counts with its upper 95 % bound, so that few items do not pass for a good result; the worst classifier
-decides, since agreement is promised for each.
+By construction, by a pilot (`promise`), by measurement on a sample of the user's own data (`calibrate`), or else by
+publication. What was measured counts with its upper 95 % bound, so that few items do not pass for a good result; the
+worst classifier decides, since agreement is promised for each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from semtel_batch.measurements import Kind, Measurement
+from semtel_batch.planner import promise
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
@@ -22,7 +23,7 @@ _DELTA = 0.05
 
 def quality(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint) -> Quality:
     """The share of labels that change, and whether that is assumed; without any evidence, all of them."""
-    found = measured(job, strategy, endpoint)
+    found = promise.quality(job, strategy, endpoint) or measured(job, strategy, endpoint)
     if found is not None:
         return found
     if endpoint.priced_as != job.reference.priced_as:
@@ -109,6 +110,11 @@ def _bound(one: Measurement) -> float:
 def keeps_labels(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether labels are the naive way's by construction: the same request to the same model."""
     return not strategy.changes_labels and endpoint.priced_as == job.reference.priced_as
+
+
+def is_promised(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
+    """Whether a plan may be called certified for asking in this way: by construction, or by a pilot."""
+    return keeps_labels(job, strategy, endpoint) or promise.is_certified(job, strategy, endpoint)
 
 
 def cut_share(lengths: Lengths, strategy: Strategy) -> float:

@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from semtel_batch.measurements import Measurement, Packs
+from semtel_batch.measurements import Measurement, Packs, Pilot
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
 from semtel_batch.planner.shorter import Shortened
@@ -51,6 +51,7 @@ class Job:
     fresh: bool = False  # ask anew what earlier runs answered
     packs: tuple[Packs, ...] = ()  # how earlier runs' packs were answered
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
+    pilots: tuple[Pilot, ...] = ()  # that were made on this very data, newest first
     compressed: Compressed | None = None  # None: nothing is compressed
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …

@@ -14,13 +14,13 @@ from decimal import Decimal
 from semtel_batch.compose.bodies import Delivery
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadConfig, Infeasible
-from semtel_batch.planner import mixed_plan
+from semtel_batch.planner import mixed_plan, promise
 from semtel_batch.planner.baseline import naive, reused_usd
 from semtel_batch.planner.caching import leg_keys
 from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, n_answered
-from semtel_batch.planner.evidence import keeps_labels
+from semtel_batch.planner.evidence import is_promised, keeps_labels
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
 from semtel_batch.planner.points import price_all
@@ -79,6 +79,11 @@ def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
     if draft.problem:
         return _Judged(draft=draft, reason=draft.problem)
     if not _is_allowed(job, draft):
+        pilot = (
+            promise.pilot_of(job) if promise.is_barred(job, draft.estimate.strategy, _endpoint(job, draft)) else None
+        )
+        if pilot is not None:
+            return _Judged(draft=draft, reason=promise.refusal(pilot))
         return _Judged(draft=draft, reason=_UNMEASURED if draft.estimate.quality.assumed else _UNASKED)
     missed = [one.reason() for one in limits if not one.keeps(draft.estimate)]
     return _Judged(draft=draft, reason="; ".join(missed))
@@ -114,6 +119,8 @@ def _with_recipes(job: Job, drafts: Sequence[Draft]) -> list[tuple[Recipe, Draft
 def _is_allowed(job: Job, draft: Draft) -> bool:
     if job.named or job.assume or keeps_labels(job, draft.estimate.strategy, _endpoint(job, draft)):
         return True
+    if promise.is_barred(job, draft.estimate.strategy, _endpoint(job, draft)):
+        return False
     # Measured on this very data, and held against the agreement that was asked for.
     return job.objective.min_agreement is not None and not draft.estimate.quality.assumed
 
@@ -207,7 +214,7 @@ def _plan(
         chosen=chosen,
         alternatives=alternatives,
         naive_usd=naive(job, endpoint, counter).usd,
-        certified=keeps_labels(job, chosen.strategy, endpoint),
+        certified=is_promised(job, chosen.strategy, endpoint),
         warnings=(*caveats(job, chosen, endpoint), *about_compressing(job, alternatives), *left_out),
         study=job.study,
         fresh=job.fresh,
@@ -241,7 +248,7 @@ def _mixed_plan(
         chosen=mixed.estimate,
         alternatives=alternatives,
         naive_usd=naive(job, largest.way.endpoint, counter).usd,
-        certified=all(keeps_labels(job, draft.estimate.strategy, endpoint) for _, draft, endpoint in parts),
+        certified=all(is_promised(part, draft.estimate.strategy, endpoint) for part, draft, endpoint in parts),
         warnings=tuple(dict.fromkeys((*warnings, *left_out))),
         study=job.study,
         fresh=job.fresh,

@@ -69,6 +69,7 @@ class Certificate:
     reference: str
     p_value: float  # of "more than max_disagreement differ"
     max_disagreement: float  # upper confidence bound at the target's level: what holds in any case
+    sample: str = ""  # what kind of sample, where that must be said: "pilot "
 
     @property
     def holds(self) -> bool:
@@ -78,7 +79,7 @@ class Certificate:
     def wording(self) -> str:
         """The one way this is said, with what it rests on."""
         s = self.sampled
-        confidence, basis = percent(1 - self.target.delta), f"(n={s.n:,}, x={s.n_different:,})"
+        confidence, basis = percent(1 - self.target.delta), f"({self.sample}n={s.n:,}, x={s.n_different:,})"
         if self.holds:
             return (
                 f"with {confidence} confidence at least {percent(1 - self.target.max_disagreement)} of {s.classifier} "
@@ -161,7 +162,7 @@ def upper_bound(x: int, n: int, delta: float = 0.05, population: int | None = No
     return low / population if population else 1.0
 
 
-def certify(sampled: Sampled, target: Target, reference: str = "the reference") -> Certificate:
+def certify(sampled: Sampled, target: Target, reference: str = "the reference", *, sample: str = "") -> Certificate:
     """Test one classifier's sample; of several classifiers all must hold, with no correction (`certify_path`)."""
     counts = sampled.n_different, sampled.n
     return Certificate(
@@ -170,6 +171,7 @@ def certify(sampled: Sampled, target: Target, reference: str = "the reference") 
         reference=reference,
         p_value=p_value(*counts, target.max_disagreement, sampled.population),
         max_disagreement=upper_bound(*counts, target.delta, sampled.population),
+        sample=sample,
     )
 
 

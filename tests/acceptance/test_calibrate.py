@@ -84,3 +84,68 @@ def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: 
     assert again["look"] == 2
     assert again["wording"].startswith("with 97.5 % confidence at least 50 % of topic labels equal those of reference")
     assert "net" not in again["wording"]
+
+
+N_MANY = 300
+PILOT = ("-c", "topic", "--seed", "1", "-n", "20", "--budget", "0.032", "--yes")
+SOON = ("-c", "topic", "--deadline", "1h")  # so that batches are no way to save
+
+
+def many() -> list[dict[str, Any]]:
+    """The examples again and again, each with a word of its own."""
+    kept = [row for row in rows() if row["turns"] and not row["conversation_id"].startswith("copy-")]
+    made = []
+    for number in range(N_MANY):
+        row = kept[number % len(kept)]
+        last = {**row["turns"][-1], "content": f"{row['turns'][-1]['content']} ({number})"}
+        made.append({**row, "conversation_id": f"c{number}", "turns": [*row["turns"][:-1], last]})
+    return made
+
+
+def packs(project: Project, k: int) -> str:
+    return project.recipe(f"packs{k}", tier="realtime", conversations_per_request=k, classifiers_per_request=1)
+
+
+def test_a_good_way_is_certified_on_fresh_conversations_and_then_planned(
+    project: Project, sandbox: SandboxHandle
+) -> None:
+    data = project.write("chats.jsonl", many())
+    recipe = packs(project, 2)
+    result = project("calibrate", data, *PILOT, "--strategy", recipe, "--min-agreement", "0.9", "--json")
+    assert result.exit_code == DONE, result.said
+    pilot = result.document["pilot"]
+    (step,) = pilot["steps"]
+    assert pilot["certified"] == "packs2"
+    (topic,) = step["classifiers"]
+    assert topic["n_different"] == 0
+    assert 28 <= topic["n"] <= 140, "no more than the budget bears, and enough"
+    wording = (
+        "with 95 % confidence at least 90 % of topic labels equal those of reference gpt-6-luna asked one by one "
+        f"(pilot n={topic['n']}, x=0)"
+    )
+    assert topic["wording"] == wording
+    plan = project.plan(data, *SOON, "--min-agreement", "0.9")
+    assert plan["certified"]
+    assert [leg["strategy"]["conversations_per_request"] for leg in plan["legs"]] == [2]
+    assert wording in plan["chosen"]["quality"]["basis"]
+    other = project.plan(project.write("other.jsonl", many()[:-1]), "-c", "topic", "--strategy", recipe)
+    assert not other["certified"], "one conversation is not there: it is other data"
+    assert project("run", data, *SOON, "--min-agreement", "0.9", "--yes").exit_code == DONE
+    assert wording in project.report()["certificates"]
+
+
+def test_a_way_that_changes_too_much_is_refused_and_not_planned(project: Project, sandbox: SandboxHandle) -> None:
+    sandbox.configure(packed_flip=0.3, packed_flip_correlation=0.1)
+    data = project.write("chats.jsonl", many())
+    recipe = packs(project, 2)
+    result = project("calibrate", data, *PILOT, "--strategy", recipe, "--min-agreement", "0.6", "--json")
+    assert result.exit_code == DONE, result.said
+    pilot = result.document["pilot"]
+    (step,) = pilot["steps"]
+    assert not step["is_certified"]
+    assert pilot["certified"] is None
+    assert step["classifiers"][0]["wording"].startswith("not certified: that 60 % of topic labels")
+    plan = project.plan(data, *SOON, "--min-agreement", "0.6")
+    assert plan["certified"]
+    assert {leg["strategy"]["conversations_per_request"] for leg in plan["legs"]} == {1}
+    assert any("not certified: no way was" in one["reason"] for one in plan["alternatives"])

@@ -161,7 +161,7 @@ def test_measured_ways_may_be_chosen_where_an_agreement_is_asked_for() -> None:
     asked = job([50] * 2_000, classifiers=(TOPIC,), measured=evidence)
     chosen = choose(replace(asked, objective=replace(asked.objective, min_agreement=0.95)))
     assert (chosen.chosen.strategy.recipe, chosen.chosen.strategy.conversations_per_request) == ("packed", 10)
-    assert not chosen.certified, "only an audit after the run certifies what was chosen on the same sample"
+    assert not chosen.certified, "what was chosen on a sample is certified by fresh conversations only"
     assert choose(asked).chosen.strategy.recipe == "batch"
     strict = choose(replace(asked, objective=replace(asked.objective, min_agreement=0.99)))
     assert strict.chosen.strategy.recipe == "batch", "200 items without a change do not show 99 %"

@@ -1,0 +1,152 @@
+"""The second half of `calibrate --min-agreement`: measured ways tried on fresh conversations, until one fails.
+
+What is tried, and on how many, follows from the explored part and the budget alone: a pilot that was broken off is
+taken up where it stood by the same command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from semtel_batch import strategies
+from semtel_batch.commands.arms import audited, drop_arms, make_arm, run_arms, set_apart
+from semtel_batch.conversations import load_index
+from semtel_batch.engines.local import Wish
+from semtel_batch.measurements import Arm, Calibration, Pilot, Role
+from semtel_batch.planner.promise import target_of
+from semtel_batch.plans import Plan, Sample
+from semtel_batch.records import Endpoint, Strategy
+from semtel_batch.session import Session
+from semtel_batch.store import Store, plan_folder
+from semtel_batch.strategies import Recipe, bare
+from semtel_batch.studies import calibrate as study
+from semtel_batch.studies import piloting
+from semtel_batch.studies.labelling import labelled
+
+_VERIFYING = (Role.VERIFY_REFERENCE, Role.VERIFY)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trials:
+    """The plans of a pilot, made once each and written down before they are run."""
+
+    session: Session
+    store: Store
+    wish: Wish
+    calibration: Calibration  # as it is written down
+
+    def found(self, role: Role, strategy: Strategy, model: str) -> Plan | None:
+        for arm in self.calibration.arms:
+            if arm.role is role and bare(arm.strategy) == bare(strategy):
+                plan = self.store.plan(arm.plan_id)
+                if plan.endpoint(arm.endpoint).priced_as == model:
+                    return plan
+        return None
+
+    def made(self, role: Role, recipe: Recipe, strategy: Strategy, n: int) -> tuple[Arm, Plan]:
+        sample = Sample(seed=self.calibration.seed, n=n, skip=self.calibration.n_explore)
+        wish = replace(self.wish, recipes=(), sample=sample, points=(study.point(recipe, strategy),))
+        return make_arm(self.session, wish, self.endpoint(role, strategy), role)
+
+    def endpoint(self, role: Role, strategy: Strategy) -> Endpoint:
+        """Where the way was measured; the reference is asked at the first endpoint."""
+        explored_ = self.calibration.arms if role is Role.VERIFY else ()
+        own = (arm.endpoint for arm in explored_ if arm.role is Role.ARM and arm.strategy == strategy)
+        name = next(own, self.session.settings.endpoints[0].name)
+        return next(one for one in self.session.settings.endpoints if one.name == name)
+
+    def keep(self, arm: Arm) -> None:
+        self.calibration = replace(self.calibration, arms=(*self.calibration.arms, arm))
+        self.store.put_calibration(self.calibration)
+
+    def ran(self, plan: Plan) -> Plan:
+        run_arms(self.session, self.store, [arm for arm in self.calibration.arms if arm.plan_id == plan.id])
+        return plan
+
+    def committed_usd(self) -> Decimal:
+        """Upper estimate of what was begun."""
+        begun = (arm.plan_id for arm in self.calibration.arms if arm.role in _VERIFYING)
+        return sum((self.store.plan(plan_id).chosen.usd_high for plan_id in begun), Decimal(0))
+
+
+def explored(calibration: Calibration) -> tuple[Arm, ...]:
+    """The plans that ways are compared by."""
+    return tuple(arm for arm in calibration.arms if arm.role not in _VERIFYING)
+
+
+def certified(session: Session, store: Store, wish: Wish, found: Calibration, findings: study.Findings) -> Calibration:
+    """Try the measured ways on fresh conversations, safest first, and write down how far they hold."""
+    trials = _Trials(session=session, store=store, wish=wish, calibration=found)
+    pilot = _begun(store, found)
+    target = target_of(pilot)
+    room = piloting.Room(
+        usd=(found.budget_usd or Decimal(0)) - findings.spent_usd,
+        n_fresh=pilot.population,
+        n_verify=found.n_verify,
+        reference_usd_per_1000=findings.reference_usd_per_1000,
+    )
+    path = piloting.lay(findings.measured, findings.reference_usd_per_1000, target.max_disagreement)
+    layout = piloting.lay_out(path, room, target)
+    if layout.problem:
+        return replace(found, pilot=replace(pilot, stopped=layout.problem))
+    naive = Strategy(recipe="naive", tier=found.tier)
+    reference = trials.found(Role.VERIFY_REFERENCE, naive, pilot.reference)
+    if reference is None:
+        arm, reference = trials.made(Role.VERIFY_REFERENCE, strategies.find(["naive"])[0], naive, layout.n)
+        trials.keep(arm)
+    reference = trials.ran(reference)
+    pilot = replace(pilot, reference_plan_id=reference.id)
+    for one in layout.path:
+        plan = _planned(trials, one, layout.n, room, reference)
+        if plan is None:
+            pilot = replace(
+                pilot, stopped=f"trying {one.strategy.recipe} may cost more than what is left of the budget"
+            )
+            break
+        trials.ran(plan)
+        labels = audited(store, plan, labelled(store, plan))
+        counts = piloting.count(labelled(store, reference), labels, plan)
+        pilot = piloting.with_step(pilot, one, plan.id, counts)
+        if not pilot.steps[-1].is_certified:
+            break
+    return replace(trials.calibration, pilot=pilot)
+
+
+def _begun(store: Store, found: Calibration) -> Pilot:
+    first = store.plan(found.arms[0].plan_id)
+    before = [
+        one
+        for one in store.calibrations()
+        if one.id != found.id and one.source == found.source and one.pilot is not None and one.pilot.steps
+    ]
+    return Pilot(
+        min_agreement=found.min_agreement or 0.0,
+        delta=piloting.level(len(before)),
+        reference=first.endpoints[0].priced_as,
+        reference_plan_id=None,
+        population=found.n_population - found.n_explore,
+        n_data=found.n_population,
+    )
+
+
+def _planned(trials: _Trials, one: study.Measured, n: int, room: piloting.Room, reference: Plan) -> Plan | None:
+    """The plan that tries a way: one fresh conversation a request; None where the budget doesn't bear it."""
+    plan = trials.found(Role.VERIFY, one.strategy, one.model)
+    if plan is not None:
+        return plan
+    settings = trials.session.settings
+    recipes = strategies.find(trials.wish.recipes, settings.strategies)
+    recipe = next(recipe for recipe in recipes if recipe.name == one.strategy.recipe)
+    k = one.strategy.conversations_per_request
+    n_audited = piloting.n_of(one, room.n_fresh, n)
+    arm, plan = trials.made(Role.VERIFY, recipe, one.strategy, n_audited * k)
+    if plan.chosen.usd_high > room.usd - trials.committed_usd():
+        drop_arms(trials.session, [arm])
+        return None
+    if k > 1:
+        folder = plan_folder(trials.session.project, reference.id)
+        fresh = load_index(folder / "conversations", ["conversation_id"])["conversation_id"]
+        set_apart(trials.session, plan, fresh, n_audited)
+    trials.keep(arm)
+    return plan

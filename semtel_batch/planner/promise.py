@@ -1,0 +1,113 @@
+"""What a pilot allows a plan to promise: the way it certified, on the data, classifiers and models it was made on.
+
+A pilot (`calibrate --min-agreement`) tries ways from the safest to the cheapest on fresh conversations and stops at the
+first that fails. The last that held may be planned; with conversations that are asked as the reference is, it may be
+mixed in any share, for a part of a job has no more changed labels than the whole. Two certified ways mixed are not
+certified: each may change other labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from semtel_batch.measurements import Count, Pilot, Tried
+from semtel_batch.planner.job import Job, groups
+from semtel_batch.plans import Quality
+from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, upper_bound
+from semtel_batch.records import Endpoint, Strategy
+from semtel_batch.strategies import bare
+
+
+def quality(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None:
+    """What the pilot counted of a way, with the bound of the classifier it changes most; None if it wasn't tried."""
+    pilot = pilot_of(job)
+    tried = _tried(job, pilot, strategy, endpoint) if pilot else None
+    if pilot is None or tried is None:
+        return None
+    versions = {classifier.version for classifier in job.classifiers}
+    counts = [one for one in tried.counts if one.version in versions]
+    change = max(_bound(pilot, one) for one in counts)
+    if tried.is_certified:  # the exact test inverted is no more than this, but for a last digit
+        change = min(change, 1 - pilot.min_agreement)
+    return Quality(label_change=change, assumed=False, basis="; ".join(wording(pilot, one) for one in counts))
+
+
+def is_certified(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
+    """Whether this is the way that the job's pilot certified, for at least the agreement that is asked for."""
+    pilot = pilot_of(job)
+    if pilot is None or not _suffices(pilot, job.objective.min_agreement):
+        return False
+    tried = _tried(job, pilot, strategy, endpoint)
+    return tried is not None and tried == pilot.certified
+
+
+def is_barred(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
+    """Whether a pilot was made for what is asked for, and this is not the way that it certified.
+
+    What one sample let through may not pass over what a fresh one refused, or was never shown.
+    """
+    pilot, asked = pilot_of(job), job.objective.min_agreement
+    if pilot is None or asked is None or not _suffices(pilot, asked):
+        return False
+    binds = pilot.certified is not None or asked == pilot.min_agreement
+    return binds and not is_certified(job, strategy, endpoint)
+
+
+def pilot_of(job: Job) -> Pilot | None:
+    """The newest pilot that certifies as much as is asked for, else the newest; only of the job's reference model."""
+    fitting = [one for one in job.pilots if one.reference == job.reference.priced_as]
+    asked = job.objective.min_agreement
+    enough = (one for one in fitting if one.certified is not None and _suffices(one, asked))
+    return next(enough, next(iter(fitting), None))
+
+
+def wording(pilot: Pilot, counted: Count) -> str:
+    """The one way a pilot's result is said."""
+    return certificate(pilot, counted).wording
+
+
+def certificate(pilot: Pilot, counted: Count) -> Certificate:
+    """The exact test of one classifier's pilot."""
+    sampled = Sampled(
+        classifier=counted.classifier, n=counted.n, n_different=counted.n_different, population=pilot.population
+    )
+    return certify(sampled, target_of(pilot), f"reference {pilot.reference} asked one by one", sample="pilot ")
+
+
+def target_of(pilot: Pilot) -> Target:
+    """What the pilot was to show, at its level."""
+    return Target.of_agreement(pilot.min_agreement, pilot.delta)
+
+
+def refusal(pilot: Pilot) -> str:
+    """Why a way is barred, for its line among the alternatives."""
+    shown = percent(pilot.min_agreement)
+    if pilot.certified is None:
+        return f"not certified: no way was by the pilot for {shown}"
+    return f"not certified: the pilot for {shown} certified {pilot.certified.recipe}"
+
+
+def _suffices(pilot: Pilot, asked: float | None) -> bool:
+    return asked is None or asked <= pilot.min_agreement
+
+
+def _bound(pilot: Pilot, one: Count) -> float:
+    return upper_bound(one.n_different, one.n, pilot.delta, pilot.population)
+
+
+def _tried(job: Job, pilot: Pilot, strategy: Strategy, endpoint: Endpoint) -> Tried | None:
+    """The pilot's trial of this way, if the same classifiers stand in its prompts."""
+    way = (_ungrouped(bare(strategy)), endpoint.priced_as)
+    tried = next((one for one in pilot.steps if (_ungrouped(one.strategy), one.model) == way), None)
+    asked = {
+        (classifier.version, tuple(one.version for one in group))
+        for group in groups(job.classifiers, strategy)
+        for classifier in group
+    }
+    counted = {(one.version, one.companions) for one in tried.counts} if tried else set()
+    return tried if asked <= counted else None
+
+
+def _ungrouped(strategy: Strategy) -> Strategy:
+    """Who shared the prompt is told by `companions`, whatever grouping they shared it in."""
+    return replace(strategy, classifiers_per_request=1, groups=())

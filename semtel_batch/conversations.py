@@ -177,19 +177,6 @@ def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type
     return pl.concat(found).sort("place").drop("place")
 
 
-def holds_all(folder: Path, other: Path) -> bool:
-    """Whether every text that is kept in `other` is in `folder` too; False where nothing is kept there any more."""
-    theirs = sorted(other.glob("part-*.parquet"))
-    if not theirs:
-        return False
-    mine = pl.concat([_read_kept(path, ["text_hash"]) for path in sorted(folder.glob("part-*.parquet"))])
-    return (
-        pl.concat([_read_kept(path, ["text_hash"]) for path in theirs])
-        .join(mine, on="text_hash", how="anti")
-        .is_empty()
-    )
-
-
 def iter_parts(folder: Path) -> Iterator[pl.DataFrame]:
     """`row`, `text` and `text_hash` of all rows, part by part, in order."""
     for path in sorted(folder.glob("part-*.parquet")):

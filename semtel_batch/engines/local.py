@@ -23,7 +23,7 @@ from semtel_batch.compose.compress.backends import Way
 from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
-from semtel_batch.conversations import Columns, Ingested, askable, find_files, holds_all, ingest, load_index, load_texts
+from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index, load_texts
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
@@ -272,8 +272,17 @@ def _pilots(project: Path, wish: Wish, kept: Ingested) -> tuple[Pilot, ...]:
         if one.steps
         and one.reference_plan_id is not None
         and one.n_data == kept.n_conversations
-        and holds_all(kept.folder, plan_folder(project, one.reference_plan_id) / "conversations")
+        and _holds_all(kept.folder, plan_folder(project, one.reference_plan_id) / "conversations")
     )
+
+
+def _holds_all(folder: Path, other: Path) -> bool:
+    """Whether every text that is kept in `other` is in `folder` too; False where nothing is kept there any more."""
+    theirs, mine = (sorted(one.glob("part-*.parquet")) for one in (other, folder))
+    if not theirs:
+        return False
+    asked, kept = (pl.scan_parquet(parts, glob=False).select("text_hash") for parts in (theirs, mine))
+    return asked.join(kept, on="text_hash", how="anti").collect().is_empty()
 
 
 def _learned(project: Path) -> Learned:

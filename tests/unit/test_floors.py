@@ -132,6 +132,7 @@ LATE = {
     ("commands.comparing", "semtel_batch.page"): "a template engine and charts, which only a page needs",
     ("commands.looking", "semtel_batch.page"): "a template engine and charts, which only a page needs",
     ("commands.looking", "semtel_batch.studies.halos"): "exact tests, which only several classifiers need",
+    ("quality.garbled", "semtel_batch.quality.agreement"): "exact tests, which only packs that were answered need",
     ("page.charts", "matplotlib"): "half a second, which only a page needs",
     ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",
     ("commands.around", "semtel_batch.checkup"): "only `doctor` needs it",

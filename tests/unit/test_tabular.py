@@ -40,7 +40,7 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path: Path,
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".ndjson"])
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path, ending: str) -> None:
-    with pytest.raises(BadInput, match="choose another place"):
+    with pytest.raises(BadInput, match="make it first"):
         write_table(TABLE, tmp_path / "nowhere" / f"labels{ending}")
     (tmp_path / f"taken{ending}").mkdir()
     with pytest.raises(BadInput, match="choose another place"):

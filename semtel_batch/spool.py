@@ -55,15 +55,20 @@ class Spool:
             settle(temporary, note)
 
     @contextmanager
-    def held(self) -> Iterator[bool]:
-        """Be the only one that works on the slice, after whoever does now; False if nobody wants it any more.
+    def held(self) -> Iterator[None]:
+        """Be the only one that works on the slice, after whoever does now."""
+        make_folder(self._folder)
+        with _locked(self._folder / f"{self._name}.lock"):
+            yield
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a driver still is there. To be asked when the slice is held, before anything is sent.
 
         A driver that was killed may leave executors that go on for a moment. They begin no slice then: whoever takes
         over after it waits for the locks that are there, and for no later ones.
         """
-        make_folder(self._folder)
-        with _locked(self._folder / f"{self._name}.lock"):
-            yield _is_locked(self._folder / _DRIVER)
+        return _is_locked(self._folder / _DRIVER)
 
     @property
     def _folder(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from semtel_batch.transport.endpoints import open_transport
 from semtel_batch.work import Work
 
 _LOOK_S = 2.0  # a lease lasts much longer
+_DRAIN_S = 6.0  # a task hears of it within a second, and waits three for what is out
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class SparkAhead:
         """Write the files of shards, but for those that the grader reads, or that a compressor goes before."""
         plain = [row for row in rows if _is_plain(work, row) and not row.shard.path.exists()]
         if len(plain) > 1:
-            self._spread(work, _compose, [_absolute(row) for row in plain])
+            self._spread(work, _compose, [_absolute(row) for row in plain], self._cluster.stop)
 
     def answer(self, work: Work, rows: Sequence[ShardRow]) -> None:
         """Ask the realtime requests of shards, each slice in one task; what is registered is not asked again."""
@@ -78,10 +80,13 @@ class SparkAhead:
         ]
         for row in asked:
             work.compose(row)
-        with driving(work.store.files(work.plan.id)):
-            self._spread(work, _answer, units)
+        with ExitStack() as driven:
+            driven.enter_context(driving(work.store.files(work.plan.id)))
+            self._spread(work, _answer, units, let_go=driven.close)
 
-    def _spread(self, work: Work, task: Callable[[_Job, Any], str], units: Sequence[Any]) -> None:
+    def _spread(
+        self, work: Work, task: Callable[[_Job, Any], str], units: Sequence[Any], let_go: Callable[[], None]
+    ) -> None:
         """Have the cluster work while this thread keeps the plan's lease; stop it if this thread is stopped."""
         with ThreadPoolExecutor(1, "semtel-spark") as waiting:
             done = waiting.submit(self._cluster.each, partial(task, _job(work)), units, work.store.folder.resolve())
@@ -89,7 +94,9 @@ class SparkAhead:
                 while wait([done], _LOOK_S).not_done:
                     work.extend_lease()
             except BaseException:
-                self._cluster.stop()
+                let_go()  # tasks then send nothing more, and let finish what is out, as it is paid for
+                if wait([done], _DRAIN_S).not_done:
+                    self._cluster.stop()
                 raise
             done.result()
 
@@ -126,8 +133,8 @@ def _answer(job: _Job, asked: _Slice) -> str:
     plan, shard, clock = plans.from_json(job.plan), asked.row.shard, SystemClock()
     spool = Spool(job.folder, shard, asked.number, asked.registered)
     environ = Keys(os.environ, lambda: config.load(job.project, os.environ).key_commands)
-    with spool.held() as is_wanted:
-        if not is_wanted:
+    with spool.held():
+        if not spool.is_wanted:
             return ""
         first_number = (asked.number + 1) * NUMBERS_OF_A_TASK  # below are the driver's own
         intake = Intake(spool, plan, asked.row, job.conversations, {}, first_number)
@@ -138,6 +145,8 @@ def _answer(job: _Job, asked: _Slice) -> str:
         try:
             for group in way.answers(shard, Receipt(), done):
                 intake.take(group, clock.now())
+                if not spool.is_wanted:
+                    way.cancel(shard, Receipt())
         finally:
             way.close()
     return ""

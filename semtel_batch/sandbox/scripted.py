@@ -86,9 +86,13 @@ class Scripted:
         if len(request.blocks) == 1:
             return False
         mean, correlation = self._settings.packed_flip, self._settings.packed_flip_correlation
-        size = (1 - correlation) / correlation
-        own = betaincinv(mean * size, (1 - mean) * size, self._draw(b"packed own", block, name))
-        return self._draw(b"packed around", block, name, request.digest) < float(own)
+        draw = self._draw(b"packed own", block, name)
+        if not 0 < correlation < 1:  # the beta's limits: every item like the mean, or each always or never
+            own = float(draw < mean) if correlation >= 1 else mean
+        else:
+            size = (1 - correlation) / correlation
+            own = float(betaincinv(mean * size, (1 - mean) * size, draw))
+        return self._draw(b"packed around", block, name, request.digest) < own
 
     def sure(self, asked: Asked, answers: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Low for a share of the labels that packing and the like have flipped, and for fewer of the others."""

@@ -60,6 +60,14 @@ def test_packs_flip_each_item_at_its_own_rate() -> None:
     assert 0.3 < correlation < 0.5
 
 
+@pytest.mark.parametrize("correlation", [0.0, 1.0])
+def test_at_the_ends_of_correlation_packs_flip_by_chance_or_always_the_same(correlation: float) -> None:
+    settings = Settings(packed_flip=0.3, packed_flip_correlation=correlation)
+    first, second = packs(settings, 16), packs(settings, 16, shift=5)
+    assert 0.2 < sum(label != TRUE for label in first) / len(TEXTS) < 0.4
+    assert (first == second) is (correlation == 1.0)
+
+
 def test_flipped_labels_are_less_sure() -> None:
     model = Scripted(Settings(packed_flip=0.3, unsure_flips=1.0, unsure_others=0.0), gold())
     request = asked(*TEXTS[:60])

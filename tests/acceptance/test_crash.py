@@ -101,13 +101,13 @@ JOBS = {
         tuple(moment for moment in BATCH if not moment.startswith("merge.")),
         {"error_rate": 0.15},
     ),
-    # The same with packs that are lost, asked alone, and so known when the grader doubts what they say. Which ones are
-    # lost is another matter each time, and so who is asked twice.
+    # The same with packs that are lost, too small to be halved and so asked alone, and so known when the grader doubts
+    # what they say. Which ones are lost is another matter each time, and so who is asked twice.
     "reused": Job(
         ("domain", "topic"),
-        {"tier": "batch", "conversations_per_request": 5, "grade": True},
+        {"tier": "batch", "conversations_per_request": 3, "grade": True},
         ("reuse.parts-written",),
-        {"error_rate": 0.15},
+        {"error_rate": 0.5},  # so that some of the nine are doubted whichever they are
         lost_lines=3,
         varying=("by_item", "requests", "tokens", "batches_by_status", "files_uploaded"),
     ),
@@ -121,7 +121,13 @@ JOBS = {
         varying=("batches_by_status",),
     ),
 }
-UNREACHED = {"hedge.shard-moved": "it waits for a deadline to come near: tests/unit/test_runner_crash.py"}
+UNREACHED = {
+    "hedge.shard-moved": "it waits for a deadline to come near: tests/unit/test_runner_crash.py",
+    "background.created": "what is lost there can't be listed; how much, is held in tests/conformance/test_background.py",
+    "background.noted": "tests/acceptance/test_tiers.py",
+    "background.submitted": "tests/acceptance/test_tiers.py",
+    "background.looked": "tests/acceptance/test_tiers.py",
+}
 
 
 @dataclass

@@ -72,9 +72,10 @@ def test_an_8_hour_window_is_chosen_killed_and_goes_on_without_paying_twice(
     plan = project.plan(DATA, "-c", "topic", "--deadline", "10h")
     assert plan["chosen"]["strategy"]["tier"] == "8h", "batch may take 24 hours"
     assert plan["certified"]
-    process = project.start("submit", environ={"SEMTEL_CRASH_AT": "background.noted"})
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    for moment in ("background.noted", "background.submitted"):
+        process = project.start("submit", environ={"SEMTEL_CRASH_AT": moment})
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
     waiting = project("submit")
     assert waiting.exit_code == INCOMPLETE
     collecting = project.start("collect", "--wait", environ={"SEMTEL_CRASH_AT": "background.looked"})

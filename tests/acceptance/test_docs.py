@@ -67,7 +67,13 @@ SHOWN = sorted({command for path in DOCUMENTS for command in _commands(path.read
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {shlex.split(command, comments=True)[0] for command in SHOWN} >= {"plan", "submit", "collect", "report", "labels"}
+    assert {shlex.split(command, comments=True)[0] for command in SHOWN} >= {
+        "plan",
+        "submit",
+        "collect",
+        "report",
+        "labels",
+    }
 
 
 @pytest.mark.parametrize("command", SHOWN)

@@ -123,7 +123,7 @@ JOBS = {
 }
 UNREACHED = {
     "hedge.shard-moved": "it waits for a deadline to come near: tests/unit/test_runner_crash.py",
-    "background.created": "what is lost there can't be listed; how much, is held in tests/conformance/test_background.py",
+    "background.created": "what is lost there can't be listed; how much: tests/conformance/test_background.py",
     "background.noted": "tests/acceptance/test_tiers.py",
     "background.submitted": "tests/acceptance/test_tiers.py",
     "background.looked": "tests/acceptance/test_tiers.py",

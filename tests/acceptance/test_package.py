@@ -67,7 +67,8 @@ def test_the_wheel_puts_nothing_generic_among_the_users_packages(wheel: Path) ->
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"semtel_batch", "semtel_batch-0.1.0.dist-info"}
     kinds = {Path(name).suffix for name in names if name.startswith("semtel_batch/")}
-    assert kinds == {".py", ".prompty", ".toml", ".sql", ".typed"}
+    # .md: what `explain` shows; .html: the template of report pages.
+    assert kinds == {".py", ".prompty", ".toml", ".sql", ".typed", ".md", ".html"}
 
 
 def test_the_source_archive_is_enough_to_build_test_and_read(built: Path) -> None:

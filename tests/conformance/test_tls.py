@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 import threading
@@ -17,6 +16,7 @@ from semtel_batch.records import Endpoint, EndpointKind
 from semtel_batch.transport.batch_api import BatchApi, CallFailed
 from semtel_batch.transport.client import Client
 from semtel_batch.transport.connection import Connection, connection
+from semtel_batch.transport.limiter import Ticket
 from semtel_batch.transport.shardfile import Call
 from semtel_batch.transport.verdicts import Patience
 
@@ -99,9 +99,10 @@ def test_files_and_batches(impostor: Impostor) -> None:
 
 def test_realtime(impostor: Impostor) -> None:
     async def ask() -> tuple[int, str | None]:
-        client = Client(endpoint(impostor), reached(impostor), patience=Patience(), rng=random.Random(1))
+        client = Client(endpoint(impostor), reached(impostor), patience=Patience())
         try:
-            reply = await client.send(Call(custom_id="1", url="/v1/chat/completions", body=b"{}"))
+            call = Call(custom_id="1", url="/v1/chat/completions", body=b"{}")
+            reply = await client.send(call, Ticket(n=1, tokens=1))
         finally:
             await client.close()
         return reply.status_code, reply.error.code

@@ -51,6 +51,12 @@ def test_a_file_can_be_read_at_once() -> None:
     assert {_name(path): n for path, n in lines.items() if n > _longest(path)} == {}
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """Collected together, the second would be taken for the first."""
+    names = [path.name for path in (PROJECT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_no_exception_has_outlived_its_file() -> None:
     long_still = {name for name in LONGER if (PROJECT / name).read_text(encoding="utf-8").count("\n") > FILE_LINES}
     assert long_still == set(LONGER)

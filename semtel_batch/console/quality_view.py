@@ -117,19 +117,7 @@ def evaluation_as_json(e: Evaluation) -> dict[str, Any]:
         )
     }
     return {
-        "classifier": e.classifier,
-        "n": e.n,
-        "n_failed": e.n_failed,
-        "n_prompts": e.n_prompts,
-        "accuracy": e.accuracy,
-        "accuracy_low": e.accuracy_low,
-        "accuracy_high": e.accuracy_high,
-        "kappa": e.kappa,
-        "kappa_low": e.kappa_interval.low,
-        "kappa_high": e.kappa_interval.high,
-        "macro_f1": e.macro_f1,
-        "macro_f1_low": e.macro_f1_interval.low,
-        "macro_f1_high": e.macro_f1_interval.high,
+        **e.figures,
         **tables,
         "slot_trend": asdict(e.slot_trend) if e.slot_trend else None,
         "confusions": [{"gold": c.gold, "label": c.label, "n": c.n} for c in e.confusions],

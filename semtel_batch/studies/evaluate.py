@@ -60,6 +60,25 @@ class Evaluation:
     slot_trend: Trend | None = None
     by_length: pl.DataFrame | None = None  # accuracy by tokens of the conversation
 
+    @property
+    def figures(self) -> dict[str, str | float | None]:
+        """The single figures by name, in the order of every table and document that shows them."""
+        return {
+            "classifier": self.classifier,
+            "n": self.n,
+            "n_failed": self.n_failed,
+            "n_prompts": self.n_prompts,
+            "accuracy": self.accuracy,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
+            "kappa": self.kappa,
+            "kappa_low": self.kappa_interval.low,
+            "kappa_high": self.kappa_interval.high,
+            "macro_f1": self.macro_f1,
+            "macro_f1_low": self.macro_f1_interval.low,
+            "macro_f1_high": self.macro_f1_interval.high,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origins:
@@ -237,24 +256,7 @@ def frames(evaluations: Sequence[Evaluation]) -> dict[str, pl.DataFrame]:
 
     One that no classifier has is left out.
     """
-    rows = [
-        {
-            "classifier": e.classifier,
-            "n": e.n,
-            "n_failed": e.n_failed,
-            "n_prompts": e.n_prompts,
-            "accuracy": e.accuracy,
-            "accuracy_low": e.accuracy_low,
-            "accuracy_high": e.accuracy_high,
-            "kappa": e.kappa,
-            "kappa_low": e.kappa_interval.low,
-            "kappa_high": e.kappa_interval.high,
-            "macro_f1": e.macro_f1,
-            "macro_f1_low": e.macro_f1_interval.low,
-            "macro_f1_high": e.macro_f1_interval.high,
-        }
-        for e in evaluations
-    ]
+    rows = [e.figures for e in evaluations]
     tables: dict[str, list[tuple[str, pl.DataFrame | None]]] = {
         "labels": [(e.classifier, e.per_label) for e in evaluations],
         "confusions": [(e.classifier, _as_frame(e.confusions)) for e in evaluations],

@@ -21,10 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semtel_batch.planner.candidates import Nest, limit_prices
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_LARGE = 20_000  # columns above which the interior point method (with crossover) is the faster one
+_LARGE = 5_000  # columns above which only some are solved for, and the rest are priced
+_WHOLE = 20_000  # columns above which a program solved whole is faster by the interior point method (with crossover)
+_NEAREST = (4, 16)  # columns of each block that are solved for, by how near they come to being its best
+_REDUCED = 1e-7  # of the mean cost: what a column must save to be missing; the solver's own tolerance
 _TINY = 1e-9  # a share below this is the solver's rounding, not a decision
 
 
@@ -80,6 +85,11 @@ class Problem:
     def with_limits(self, limits: Sequence[Limit]) -> Problem:
         return replace(self, limits=tuple(limits))
 
+    def take(self, kept: npt.NDArray[np.bool_]) -> Problem:
+        """Keep some of the columns."""
+        limits = [replace(one, weight=one.weight[kept]) for one in self.limits]
+        return replace(self, columns=self.columns.take(kept), limits=tuple(limits))
+
     def without(self, names: Sequence[str]) -> Problem:
         return self.with_limits([one for one in self.limits if one.name not in names])
 
@@ -112,14 +122,16 @@ def loss_limits(columns: Columns, allowed: Floats, names: Sequence[str], *, scal
 
 
 def solve(problem: Problem) -> Mix | None:
-    """Find the cheapest mix; None where no mix keeps every limit."""
-    answer = _linprog(problem, problem.columns.usd)
-    if answer is None:
+    """Find the cheapest mix; None where no mix keeps every limit.
+
+    Of many columns only those are solved for that are nearly best at what the limits cost; that no other would make it
+    cheaper is checked by the reduced costs of all, so that it is the optimum of the whole.
+    """
+    found = _solved(problem)
+    if found is None:
         return None
-    x = answer.x[: len(problem.columns)]
-    x = np.where(x > _TINY * max(1.0, problem.sizes.max()), x, 0.0)
-    scales = _scales(problem)
-    marginals = -answer.ineqlin.marginals / scales if problem.limits else np.zeros(0)
+    x = np.where(found.x > _TINY * max(1.0, problem.sizes.max()), found.x, 0.0)
+    marginals = found.limits / _scales(problem) if problem.limits else np.zeros(0)
     prices = {one.name: max(0.0, float(m)) for one, m in zip(problem.limits, marginals, strict=True)}
     columns = problem.columns
     return Mix(x=x, usd=float(columns.usd @ x), loss=columns.loss.T @ x, prices=prices)
@@ -156,9 +168,7 @@ def dominated(problem: Problem) -> npt.NDArray[np.bool_]:
 
 def trim(problem: Problem) -> Problem:
     """Leave out what is dominated."""
-    kept = ~dominated(problem)
-    limits = [replace(one, weight=one.weight[kept]) for one in problem.limits]
-    return replace(problem, columns=problem.columns.take(kept), limits=tuple(limits))
+    return problem.take(~dominated(problem))
 
 
 def _blocks(columns: Columns) -> list[Ints]:
@@ -169,6 +179,57 @@ def _blocks(columns: Columns) -> list[Ints]:
 
 
 # ── the program ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """An optimum: conversations a column, and the duals of limits (in scaled figures) and of the equality rows."""
+
+    x: Floats
+    limits: Floats  # what one unit more of each saves
+    rows: Floats
+
+
+def _solved(problem: Problem) -> Solved | None:
+    columns = problem.columns
+    if len(columns) <= _LARGE or not problem.limits:
+        return solve_whole(problem)
+    nest = Nest.of((columns.stratum, columns.partition, columns.block), problem.sizes)
+    weight, most = _weights(problem), _right(problem, frozenset())
+    guessed = limit_prices(nest, columns.usd, weight, most)
+    rank, rows = nest.rank(columns.usd + guessed @ weight), _equalities(problem).matrix[:, : len(columns)]
+    for nearest in _NEAREST:
+        found = _generated(problem, rank < nearest, weight, rows)
+        if found is not None:
+            return found
+    return solve_whole(problem)  # whether anything keeps the limits, only all columns can tell
+
+
+def _generated(problem: Problem, kept: npt.NDArray[np.bool_], weight: Floats, rows: Any) -> Solved | None:
+    """Solve for some columns, and again with those that would make it cheaper, until there are none."""
+    usd = problem.columns.usd
+    while True:
+        found = solve_whole(problem.take(kept))
+        if found is None:
+            return None
+        reduced = usd + found.limits @ weight - rows.T @ found.rows
+        missing = (reduced < -_REDUCED * usd.mean()) & ~kept
+        if not missing.any():
+            x = np.zeros(len(usd))
+            x[kept] = found.x
+            return replace(found, x=x)
+        kept = kept | missing
+
+
+def solve_whole(problem: Problem) -> Solved | None:
+    """Solve a program with all of its columns at once; None where no mix keeps every limit."""
+    # In costs near 1, as the solver's tolerances are absolute; a conversation costs a thousandth of a cent.
+    unit = float(problem.columns.usd.mean()) or 1.0
+    answer = _linprog(problem, problem.columns.usd / unit)
+    if answer is None:
+        return None
+    limits = -answer.ineqlin.marginals * unit if problem.limits else np.zeros(0)
+    return Solved(x=answer.x[: len(problem.columns)], limits=limits, rows=answer.eqlin.marginals * unit)
 
 
 def _scales(problem: Problem) -> Floats:
@@ -182,7 +243,8 @@ def _linprog(problem: Problem, usd: Floats, stretched: frozenset[str] = frozense
     from scipy.optimize import linprog
 
     rows = _equalities(problem)
-    matrix, right, equal = _inequalities(problem, rows.n_extra, stretched), _right(problem, stretched), rows.matrix
+    matrix, equal = _inequalities(problem, rows.n_extra, stretched), rows.matrix
+    right = _right(problem, stretched) if problem.limits else None
     if stretched:
         equal = _beside(equal, np.zeros(len(rows.right)))
     answer = linprog(
@@ -192,9 +254,14 @@ def _linprog(problem: Problem, usd: Floats, stretched: frozenset[str] = frozense
         A_eq=equal,
         b_eq=rows.right,
         bounds=(0, None),
-        method="highs-ipm" if len(problem.columns) > _LARGE else "highs",
+        method="highs-ipm" if len(problem.columns) > _WHOLE else "highs",
     )
     return answer if answer.status == 0 else None
+
+
+def _weights(problem: Problem) -> Floats:
+    """What each column uses of each limit, in scaled figures."""
+    return np.vstack([one.weight for one in problem.limits]) / _scales(problem)[:, None]
 
 
 def _inequalities(problem: Problem, n_extra: int, stretched: frozenset[str]) -> Any:
@@ -202,7 +269,7 @@ def _inequalities(problem: Problem, n_extra: int, stretched: frozenset[str]) -> 
 
     if not problem.limits:
         return None
-    weights = np.vstack([one.weight for one in problem.limits]) / _scales(problem)[:, None]
+    weights = _weights(problem)
     matrix = sparse.hstack([sparse.csr_array(weights), sparse.csr_array((len(weights), n_extra))], format="csr")
     if not stretched:
         return matrix
@@ -210,9 +277,7 @@ def _inequalities(problem: Problem, n_extra: int, stretched: frozenset[str]) -> 
     return _beside(matrix, np.where(_named(problem, stretched), -most, 0.0))
 
 
-def _right(problem: Problem, stretched: frozenset[str]) -> Floats | None:
-    if not problem.limits:
-        return None
+def _right(problem: Problem, stretched: frozenset[str]) -> Floats:
     most = np.array([one.at_most for one in problem.limits], dtype=float) / _scales(problem)
     return np.where(_named(problem, stretched), 0.0, most)
 
@@ -232,15 +297,14 @@ def _equalities(problem: Problem) -> _Rows:
     from scipy import sparse
 
     columns, n_strata = problem.columns, len(problem.sizes)
-    blocks = np.unique(np.column_stack([columns.stratum, columns.partition, columns.block]), axis=0)
+    blocks, block_of_column = _distinct(columns)
     ways, way_of_block, n_blocks = np.unique(blocks[:, :2], axis=0, return_inverse=True, return_counts=True)
     several = np.flatnonzero(n_blocks > 1)
     variable_of_way = np.full(len(ways), -1)
     variable_of_way[several] = np.arange(len(several))
     split_block = n_blocks[way_of_block] > 1
     row_of_block = np.where(split_block, n_strata + np.cumsum(split_block) - 1, blocks[:, 0])
-    keys = np.column_stack([columns.stratum, columns.partition, columns.block])
-    row = row_of_block[_where(blocks, keys)]
+    row = row_of_block[block_of_column]
     n = len(columns)
     extra_rows = row_of_block[split_block]
     extra_columns = n + variable_of_way[way_of_block[split_block]]
@@ -253,9 +317,11 @@ def _equalities(problem: Problem) -> _Rows:
     return _Rows(matrix=matrix, right=right, n_extra=len(several))
 
 
-def _where(blocks: Ints, keys: Ints) -> Ints:
-    """The row of each key in the sorted, distinct blocks."""
-    base = blocks.max(0) + 1
-    flat = (blocks[:, 0] * base[1] + blocks[:, 1]) * base[2] + blocks[:, 2]
-    wanted = (keys[:, 0] * base[1] + keys[:, 1]) * base[2] + keys[:, 2]
-    return np.asarray(np.searchsorted(flat, wanted), dtype=np.int64)
+def _distinct(columns: Columns) -> tuple[Ints, Ints]:
+    """The blocks there are, as sorted rows of (stratum, partition, block), and the row of each column's."""
+    n_partitions, n_blocks = int(columns.partition.max()) + 1, int(columns.block.max()) + 1
+    flat, row = np.unique(
+        (columns.stratum * n_partitions + columns.partition) * n_blocks + columns.block, return_inverse=True
+    )
+    rest, block = np.divmod(flat, n_blocks)
+    return np.column_stack([*np.divmod(rest, n_partitions), block]), row

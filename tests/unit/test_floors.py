@@ -145,6 +145,7 @@ LATE = {
         "scipy",
     ): "its sparse matrices and optimisers take half a second to import, and only a mix needs them",
     ("planner.mix", "scipy.optimize"): "the same",
+    ("planner.candidates", "scipy.optimize"): "the same",
     ("sandbox.zero_shot", "wordllama"): "the scripted model does without it",
     ("compose.compress.llmlingua2", "llmlingua"): "seconds and half a gigabyte, of an extra",
     ("compose.compress.llmlingua2", "torch"): "comes with llmlingua",

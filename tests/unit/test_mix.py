@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from semtel_batch.planner import limits, path, reverse
+from semtel_batch.planner.candidates import Nest, limit_prices
 from semtel_batch.planner.mix import Columns, Limit, Problem, dominated, loss_limits, solve, stretch, trim
 from semtel_batch.quality.certificate import hypergeometric_cdf
 
@@ -232,3 +233,52 @@ def test_only_those_who_may_be_got_wrong_are_sampled() -> None:
         assert not (~exact[path.serve(found.problem, x, stratum, u)] & ~marked).any()
     start = path.Path(problem=found.problem, steps=found.steps[:1])
     assert not path.population(start, exact, stratum, u).any()
+
+
+def problem_in_blocks(seed: int, tightness: float) -> Problem:
+    """Three classifiers asked together, apart, or two and one; some blocks have one column only."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for s in range(12):
+        rows.append((s, 0, 0, 12.0, [0.0, 0.0, 0.0]))
+        for partition, blocks in ((0, [[0, 1, 2]]), (1, [[0], [1], [2]]), (2, [[0, 1], [2]])):
+            for number, block in enumerate(blocks):
+                for _ in range(int(rng.integers(1, 9))):
+                    loss = [float(rng.uniform(0, 0.3)) if c in block else 0.0 for c in range(3)]
+                    rows.append((s, partition, number, float(rng.uniform(0.5, 4)) * len(block), loss))
+    made = columns(rows)
+    tokens = Limit(name="tokens", at_most=tightness * 2_000.0, weight=rng.uniform(0, 3, len(rows)))
+    losses = loss_limits(made, tightness * np.array([60.0, 90.0, 120.0]), ["a", "b", "c"])
+    return Problem(sizes=rng.uniform(20, 200, 12), columns=made, limits=(tokens, *losses))
+
+
+@pytest.mark.parametrize("tightness", [0.05, 0.4, 1.0, 4.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_solving_for_some_columns_finds_the_optimum_of_all(
+    seed: int, tightness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = problem_in_blocks(seed, tightness)
+    whole = solve(problem)
+    monkeypatch.setattr("semtel_batch.planner.mix._LARGE", 10)
+    monkeypatch.setattr("semtel_batch.planner.mix._NEAREST", (1, 2))
+    some = solve(problem)
+    assert (some is None) == (whole is None)
+    if whole is not None and some is not None:
+        assert some.usd == pytest.approx(whole.usd, rel=1e-6)
+        assert some.prices == pytest.approx(whole.prices, rel=1e-3, abs=1e-6)
+        assert all(one.weight @ some.x <= one.at_most * (1 + 1e-6) for one in problem.limits)
+
+
+def test_prices_of_limits_come_near_those_of_the_optimum() -> None:
+    problem = problem_in_blocks(0, 1.0)
+    made = problem.columns
+    nest = Nest.of((made.stratum, made.partition, made.block), problem.sizes)
+    weight = np.vstack([one.weight for one in problem.limits])
+    most = np.array([one.at_most for one in problem.limits])
+    prices = limit_prices(nest, made.usd, weight, most)
+    least, _, served = nest.cheapest(made.usd + prices @ weight)
+    whole = solve(problem)
+    assert whole is not None
+    # The dual's value is a bound from below, and near the optimum.
+    assert whole.usd * 0.999 <= float(nest.sizes @ least - prices @ most) <= whole.usd * (1 + 1e-9)
+    assert (nest.rank(made.usd) == 0).sum() == len(nest.blocks) and (served > 0).all()

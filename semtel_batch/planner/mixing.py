@@ -8,6 +8,7 @@ shown, and only if it keeps every limit.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -33,8 +34,8 @@ Mask = npt.NDArray[np.bool_]
 SHARES = (0.5, 0.8, 0.95)  # of the conversations, by length: where the strata's edges are
 LEAST_STRATUM = 100  # conversations: a pack of 20 needs several packs to be worth a stratum
 LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
-_TRIES = 4  # of tightening limits until what was rounded keeps them
-_TIGHTER = 0.985
+_TRIES = 6  # of tightening limits until what was rounded keeps them
+_LEAST_TIGHTER = 0.015  # by which a try is tighter than the one before, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +104,9 @@ def mix(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Const
     if problem is None:
         return None
     problem = trim(problem)
+    step = _tighter(len(job.lengths))
     for number in range(_TRIES):
-        tight = [_tightened(one, _TIGHTER**number) for one in problem.limits]
+        tight = [_tightened(one, 1 - step * number) for one in problem.limits]
         solution = _without_crumbs(problem.with_limits(tight))
         if solution is None:
             return None
@@ -126,6 +128,14 @@ def nearest_mixes(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequ
         if factor is not None:
             found[one.name] = factor * float(one.limit)
     return found
+
+
+def _tighter(n: int) -> float:
+    """By how much each try is tighter: what rounding by chance puts too many into a leg is of the order of 1/√n.
+
+    Five steps of it are five standard deviations and more of a half's share, which is at most 1/√n of that half.
+    """
+    return min(max(_LEAST_TIGHTER, 1 / math.sqrt(n)), 0.9 / _TRIES)
 
 
 def _tightened(limit: Limit, factor: float) -> Limit:

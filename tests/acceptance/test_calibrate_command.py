@@ -16,8 +16,8 @@ def changed(found: dict[str, Any], **of: Any) -> dict[str, Any]:
 
 
 def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sandbox: SandboxHandle) -> None:
-    sandbox.configure(packed_flip=0.3, packed_flip_correlation=0.4, rerun_flip=0.05)
-    data = project.write("chats.jsonl", rows())
+    sandbox.configure(packed_flip=0.4, packed_flip_correlation=0.1, rerun_flip=0.05)
+    data = project.write("chats.jsonl", many())
     once = project.recipe("once", tier="realtime", conversations_per_request=3, classifiers_per_request=1)
     twice = project.recipe(
         "twice", tier="realtime", conversations_per_request=3, classifiers_per_request=1, doubt="rerun"
@@ -61,8 +61,8 @@ def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sand
 
 
 def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: SandboxHandle) -> None:
-    sandbox.configure(packed_flip=0.1, packed_flip_correlation=0.4, rerun_flip=0.2)
-    data = project.write("chats.jsonl", rows())
+    sandbox.configure(packed_flip=0.05, packed_flip_correlation=0.4, rerun_flip=0.4)  # far off, whatever the seeds
+    data = project.write("chats.jsonl", many())
     packs = project.recipe("packs", tier="realtime", conversations_per_request=5, classifiers_per_request=1)
     assert project("run", data, "-c", "topic", "--strategy", packs, "--yes").exit_code == DONE
     refused = project("certify", "--budget", "0.00001", "--yes")
@@ -72,15 +72,16 @@ def test_finished_labels_are_certified_from_a_sample(project: Project, sandbox: 
     (topic,) = result.document["certificates"]
     assert topic["n"] >= 38
     assert "40 conversations can't certify" in result.stderr
-    assert not topic["holds"], "40 labels show no 95 %, and a tenth was flipped"
+    assert not topic["holds"], "40 labels can't show 95 %"
     assert topic["wording"].startswith("not certified: that 95 % of topic labels equal those of reference gpt-6-luna")
     assert "asked twice in the same way" in topic["noise_floor"]
     assert "can't be promised" in topic["unreachable"]
     assert abs(sum(row["share"] for row in topic["shares"]) - 1) < 0.2
     assert topic["wording"] in project.report()["certificates"], "the newest plan is still the user's"
+    sandbox.configure(rerun_flip=0.0)
     easy = project("certify", "-n", "40", "--min-agreement", "0.5", "--yes", "--json")
     (again,) = easy.document["certificates"]
-    assert again["holds"]
+    assert again["holds"], again
     assert again["look"] == 2
     assert again["wording"].startswith("with 97.5 % confidence at least 50 % of topic labels equal those of reference")
     assert "net" not in again["wording"]

@@ -44,7 +44,7 @@ class Asking:
 
     @property
     def endpoint(self) -> Endpoint:
-        return self.plan.endpoint(self.leg.endpoint)
+        return self.plan.asked_of(self.leg, self.generation.stage)
 
     @property
     def prompt(self) -> Prompt:
@@ -107,7 +107,7 @@ def reused_shard(asking: Asking, name: str, n_items: int, folder: Path) -> NewSh
     return NewShard(
         key=key,
         classifiers=asking.ask.classifiers,
-        endpoint=asking.leg.endpoint,
+        endpoint=asking.endpoint.name,
         tier=asking.tier,
         way=asking.way,
         manifest=folder / f"{key}.parquet",
@@ -146,7 +146,7 @@ def _write_manifest(asking: Asking, folder: Path, key: str, requests: _Requests,
     return NewShard(
         key=key,
         classifiers=asking.ask.classifiers,
-        endpoint=asking.leg.endpoint,
+        endpoint=asking.endpoint.name,
         tier=asking.tier,
         way=asking.way,
         manifest=manifest,

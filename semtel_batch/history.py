@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from semtel_batch.errors import StoreError
 from semtel_batch.parts import read_parts
-from semtel_batch.planner.learned import Learned, Observation, counted_as
+from semtel_batch.planner.learned import Doubts, Learned, Observation, counted_as
 from semtel_batch.plans import Plan
-from semtel_batch.records import Stage, Usage
+from semtel_batch.records import Doubt, Stage, Usage
 from semtel_batch.rows import Part, PlanState, ShardRow, ShardState
 from semtel_batch.store import Store
+from semtel_batch.strategies import bare
 
 log = logging.getLogger("semtel_batch.history")
 
@@ -36,15 +37,35 @@ _Group = tuple[int, Stage, bool, str]  # leg, stage, asked again, way
 def learn(store: Store) -> Learned:
     """What the newest plans with answers teach."""
     observations: list[Observation] = []
+    doubts: list[Doubts] = []
     n_plans = 0
     for row in store.plan_rows():
         if row.state is PlanState.PLANNED:
             continue
-        observations += _of_plan(store, store.plan(row.id))
+        plan = store.plan(row.id)
+        observations += _of_plan(store, plan)
+        if row.state is PlanState.DONE:
+            doubts += _doubts(store, plan)
         n_plans += 1
         if n_plans == _MOST_PLANS:
             break
-    return Learned(observations=tuple(observations))
+    return Learned(observations=tuple(observations), doubts=tuple(doubts))
+
+
+def _doubts(store: Store, plan: Plan) -> Iterator[Doubts]:
+    """Of each leg that doubts, the items that it asked first and those that it asked again alone.
+
+    What was taken over from earlier runs counts too: it was doubted all the same.
+    """
+    doubting = [leg for leg in plan.legs if leg.strategy.doubt is not Doubt.NONE]
+    shards = [row.shard for row in store.shards(plan.id) if row.shard.attempt == 0] if doubting else []
+    for leg in doubting:
+        n_items, n_doubted = (
+            sum(shard.n_items for shard in shards if (shard.leg, shard.stage) == (leg.number, stage))
+            for stage in (Stage.CLASSIFY, Stage.RECLASSIFY)
+        )
+        model = counted_as(plan.endpoint(leg.endpoint).priced_as, leg.strategy.tier)
+        yield Doubts(model=model, strategy=bare(leg.strategy), n_items=n_items, n_doubted=n_doubted)
 
 
 def _of_plan(store: Store, plan: Plan) -> list[Observation]:

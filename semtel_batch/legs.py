@@ -21,14 +21,16 @@ _CHANGING = ("temperature", "reasoning_effort")  # rules of an endpoint that cha
 def wording(plan: Plan, leg: Leg, classifiers: tuple[str, ...], stage: Stage, tier: Tier) -> Prompt:
     """The prompt that asks these classifiers at this stage of a plan, in a tier."""
     asked = [plan.classifier(name) for name in classifiers]
-    cached = leg.cache_keys > 0 and tier in (Tier.REALTIME, Tier.FLEX)
+    endpoint = plan.asked_of(leg, stage)
+    cached = leg.cache_keys > 0 and tier in (Tier.REALTIME, Tier.FLEX) and endpoint.name == leg.endpoint
     delivery = Delivery(tier=tier, cached=cached, logprobs=tells_logprobs(leg.strategy, stage))
-    return word(asked, stage, plan.endpoint(leg.endpoint), plan.grader, plan.prompt_sizes, delivery)
+    return word(asked, stage, endpoint, plan.grader, plan.prompt_sizes, delivery)
 
 
 def tells_logprobs(strategy: Strategy, stage: Stage) -> bool:
-    """Whether a stage's answers are to come with the probabilities of their tokens."""
-    return strategy.doubt is Doubt.CONFIDENCE and stage is Stage.CLASSIFY
+    """Whether a stage's answers are to come with the probabilities of their tokens; decisions come with their own."""
+    is_written = strategy.tier is not Tier.DECISIONS
+    return strategy.doubt is Doubt.CONFIDENCE and stage is Stage.CLASSIFY and is_written
 
 
 def shortening(strategy: Strategy, stage: Stage) -> int | None:
@@ -54,15 +56,17 @@ def way_of_asking(prompt: Prompt, endpoint: Endpoint, strategy: Strategy, *, per
     since neither changes what the model is asked.
     """
     limit = shortening(strategy, prompt.stage)
+    escalated = prompt.stage is Stage.RECLASSIFY and strategy.escalate is not None
     way = {
         "model": endpoint.priced_as,
         "system": hashlib.blake2b(prompt.system.encode(), digest_size=16).hexdigest(),
         "conversations": per_request,
         "truncate_to": limit,
         "keep": strategy.keep.value if limit is not None else None,
-        "compress_rate": strategy.compress_rate,
-        # A doubted label must not be its own second opinion, where the strategy asks one by one anyway.
-        "again": prompt.stage is Stage.RECLASSIFY and strategy.conversations_per_request == 1,
+        "compress_rate": None if escalated else strategy.compress_rate,
+        # A doubted label must not be its own second opinion, where the strategy asks one by one anyway; another model's
+        # answer is none, and what it was asked before in this way is not paid again.
+        "again": prompt.stage is Stage.RECLASSIFY and strategy.conversations_per_request == 1 and not escalated,
     }
     if (compressed := compressing(strategy, prompt.stage)) is not None:
         way["compressor"] = [compressed[0], open_compressor(compressed[0], encoding_of(endpoint)).version]

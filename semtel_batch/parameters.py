@@ -82,5 +82,6 @@ PARAMETERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "grade": (_switch, 'true, false (true is the same as doubt = "grader")'),
     "confidence_below": (_probability, "probabilities above 0 and below 1"),
     "model": (_word, "names of models that an endpoint serves"),
+    "escalate": (_word, "names of endpoints in semtel.toml, or reference for the first of them"),
 }
 BOUNDED = ("conversations_per_request", "classifiers_per_request", "truncate_to", "compress_rate")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from semtel_batch.records import Classifier, Doubt, Endpoint, Shard, Strategy, Tier, TierPrice, Usage
+from semtel_batch.records import Classifier, Doubt, Endpoint, Shard, Stage, Strategy, Tier, TierPrice, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,7 @@ class Leg:
     endpoint: str
     slices: tuple[Slice, ...] = ()  # empty: every conversation
     retry_tier: Tier | None = None  # where what fails is asked again; None: the plan's
+    doubted_tier: Tier | None = None  # where what is doubtful is asked again; None: where what fails is
     pool: tuple[str, ...] = ()  # other endpoints that answer its realtime requests too, at the same price
     cache_keys: int = 0  # prompt cache keys that its requests are spread over; 0: none is sent, nothing is cached
 
@@ -191,6 +192,15 @@ class FrontierPoint:
     time_s: float
     label_change: float  # share of items
     is_chosen: bool = False
+
+
+ESCALATE = "escalate"
+"""What reclassifying is called where another endpoint does it: a line of the estimate, and of the bill."""
+
+
+def models_named(first: Endpoint, second: Endpoint) -> str:
+    """The models of two endpoints as evidence names them: one, where they are the same."""
+    return " → ".join(dict.fromkeys((first.priced_as, second.priced_as)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,9 +267,24 @@ class Plan:
     def endpoint(self, name: str) -> Endpoint:
         return next(e for e in self.endpoints if e.name == name)
 
-    def again_tier(self, leg: Leg) -> Tier:
-        """Where a leg's failed and doubted items are asked again."""
-        return leg.retry_tier or self.retry_tier
+    def asked_of(self, leg: Leg, stage: Stage) -> Endpoint:
+        """The endpoint that a leg asks at a stage: what is doubtful may go to another one than the rest."""
+        escalates = stage is Stage.RECLASSIFY and leg.strategy.escalate is not None
+        return self.endpoint((leg.strategy.escalate or leg.endpoint) if escalates else leg.endpoint)
+
+    def pass_of(self, shard: Shard) -> str:
+        """What the pass that a shard belongs to is called: its stage, or escalate where another endpoint is asked."""
+        escalates = shard.stage is Stage.RECLASSIFY and shard.endpoint != self.legs[shard.leg].endpoint
+        return ESCALATE if escalates else shard.stage.value
+
+    def models_of(self, leg: Leg) -> str:
+        """The models that give a leg's labels."""
+        return models_named(self.endpoint(leg.endpoint), self.asked_of(leg, Stage.RECLASSIFY))
+
+    def again_tier(self, leg: Leg, stage: Stage = Stage.CLASSIFY) -> Tier:
+        """Where a leg's failed items are asked again, and at the stage of reclassifying its doubtful ones."""
+        doubted = leg.doubted_tier if stage is Stage.RECLASSIFY else None
+        return doubted or leg.retry_tier or self.retry_tier
 
     def members(self, shard: Shard) -> tuple[Endpoint, ...]:
         """The endpoints that a shard's requests may go to, its own first; outside realtime there is no other."""
@@ -267,7 +292,7 @@ class Plan:
 
     def realtime_members(self, shard: Shard) -> tuple[Endpoint, ...]:
         """The same, as it would be in realtime."""
-        pools = (leg.pool for leg in self.legs if leg.number == shard.leg)
+        pools = (leg.pool for leg in self.legs if (leg.number, leg.endpoint) == (shard.leg, shard.endpoint))
         return tuple(self.endpoint(name) for name in (shard.endpoint, *next(pools, ())))
 
     def price(self, endpoint: str, tier: Tier) -> TierPrice:

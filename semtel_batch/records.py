@@ -128,6 +128,7 @@ class Strategy:
     compressor: str | None = None  # with compress_rate: rules, llmlingua2, or llmlingua2:MODEL
     doubt: Doubt = Doubt.NONE
     confidence_below: float | None = None  # with Doubt.CONFIDENCE: what is given less probability is asked again
+    escalate: str | None = None  # the endpoint that doubtful items are asked of; None: that of the others
     model: str | None = None  # None: whatever model the endpoint serves
 
     @property
@@ -148,8 +149,7 @@ class Strategy:
         return (
             self.conversations_per_request > 1
             or self.combines
-            or self.truncate_to is not None
-            or self.compress_rate is not None
+            or any(one is not None for one in (self.truncate_to, self.compress_rate, self.escalate))
             or self.tier is Tier.DECISIONS
         )
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from semtel_batch.compose.compress.results import cpu_seconds
 from semtel_batch.measurements import HaloLine
-from semtel_batch.plans import Plan
+from semtel_batch.plans import ESCALATE, Plan
 from semtel_batch.reckoning import EvidenceBill, Reckoning, evidence_bill, reckon
 from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
 from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow
@@ -37,7 +37,7 @@ from semtel_batch.throughput import (
 
 RETRY = "retry"
 _SAID = ("wording", "net", "noise_floor", "unreachable")  # of a stored audit, see `studies.certify`
-_PARTS = (*(stage.value for stage in Stage), RETRY)
+_PARTS = (*(stage.value for stage in Stage), ESCALATE, RETRY)
 _EXAMPLES = 3  # details named with each kind of failure
 
 
@@ -214,7 +214,7 @@ def _bill_lines(
     for s in (row.shard for row in shards):
         first[s.leg, s.stage] = min(s.attempt, first.get((s.leg, s.stage), s.attempt))
     part_of = {
-        s.id: s.stage.value if s.attempt == first[s.leg, s.stage] else RETRY for s in (row.shard for row in shards)
+        s.id: plan.pass_of(s) if s.attempt == first[s.leg, s.stage] else RETRY for s in (row.shard for row in shards)
     }
     planned, actual = dict.fromkeys(_PARTS, Bill()), dict.fromkeys(_PARTS, Bill())
     for line in plan.chosen.lines:

@@ -39,6 +39,7 @@ _USD = pl.Decimal(18, 10)
 _NO_COSTS = pl.Schema(
     [("request", pl.UInt32()), ("model", pl.String()), ("shard", pl.Int32()), ("tier", pl.String()), ("cost_usd", _USD)]
 )
+_ASKED = pl.Schema({"shard": pl.Int32(), "asked": pl.String()})
 _STAGE_RANK = {stage: rank for rank, stage in enumerate(Stage)}
 _LABELLING = pl.col("stage").is_in([Stage.CLASSIFY.value, Stage.RECLASSIFY.value])  # the others give second opinions
 _REUSED = "reused"  # how a label was read that an earlier run paid for
@@ -136,9 +137,9 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
 
 
 def _origin(shard: Shard, leg: Leg) -> str:
-    """What kind of request a shard's labels came from: alone, packed, combined, both, or reclassified."""
+    """What kind of request a shard's labels came from: alone, packed, combined, both, reclassified, or escalated."""
     if shard.stage is Stage.RECLASSIFY:
-        return "reclassified"
+        return "reclassified" if shard.endpoint == leg.endpoint else "escalated"
     n_asked = len(shard.classifiers) * shard.n_requests  # if each request had one conversation
     packed = shard.n_items > n_asked if n_asked else leg.strategy.conversations_per_request > 1
     kinds = [kind for kind, is_so in (("packed", packed), ("combined", len(shard.classifiers) > 1)) if is_so]
@@ -253,6 +254,12 @@ def fan_out_detail(store: Store, plan: Plan, items: pl.DataFrame) -> pl.DataFram
     names = [c.name for c in plan.classifiers]
     costs = _steadily(lambda: _item_costs(store, plan), lambda: store.parts(plan.id))
     detailed = items.join(costs, on=["shard", "request"], how="left", maintain_order="left")
+    asked = {row.shard.id: plan.endpoint(row.shard.endpoint).model for row in store.shards(plan.id)}
+    of_shard = pl.DataFrame({"shard": list(asked), "asked": list(asked.values())}, schema=_ASKED)
+    detailed = detailed.join(of_shard, on="shard", how="left", maintain_order="left")
+    detailed = detailed.with_columns(
+        model=pl.coalesce("model", "asked")
+    )  # an earlier run's answer is of this model too
     wide = _pivot(detailed, names, "label", "")
     for column in _DETAILS:
         wide = wide.join(_pivot(detailed, names, column, f"_{column}"), on=_KEY, how="left", maintain_order="left")

@@ -228,8 +228,8 @@ class Runner:
         Near the deadline all that is left goes to realtime.
         """
         again = generation.attempt > 0 or generation.stage is Stage.RECLASSIFY
-        tier = self._plan.again_tier(leg) if again else leg.strategy.tier
-        endpoint = self._plan.endpoint(leg.endpoint)
+        tier = self._plan.again_tier(leg, generation.stage) if again else leg.strategy.tier
+        endpoint = self._plan.asked_of(leg, generation.stage)
         priced = any(price.tier is Tier.REALTIME for name, price in self._plan.prices if name == endpoint.name)
         if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._batching.is_late(self._started_at):
             return Tier.REALTIME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,8 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from semtel_batch.plans import Plan
 from semtel_batch.records import Stage, Tier
-from semtel_batch.rows import PlanRow, PlanState, ShardRow, ShardState, Submission
+from semtel_batch.rows import Part, PlanRow, PlanState, ShardRow, ShardState, Submission
 from semtel_batch.store import Store
 
 
@@ -38,6 +40,18 @@ class ShardStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassStatus:
+    """What one model does for a plan in one pass: classify, grade, rerun, reclassify, or escalate."""
+
+    name: str
+    endpoint: str
+    model: str
+    n_requests: int
+    n_done: int
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanStatus:
     """One plan; requests are those of the shards cut so far, more are cut as passes and retries need them."""
 
@@ -56,6 +70,7 @@ class PlanStatus:
     planned_usd: Decimal
     shards: tuple[ShardStatus, ...]
     purged_at: datetime | None = None  # its texts were deleted
+    passes: tuple[PassStatus, ...] = ()  # in order; more come as labels are doubted
 
 
 def plan_status(store: Store, row: PlanRow) -> PlanStatus:
@@ -65,9 +80,9 @@ def plan_status(store: Store, row: PlanRow) -> PlanStatus:
     written: dict[int, int] = {}
     for part in parts:
         written[part.shard_id] = written.get(part.shard_id, 0) + part.n_requests
+    rows = store.shards(row.id)
     shards = tuple(
-        _shard_status(shard, tries.get(shard.shard.id, []), written.get(shard.shard.id, 0))
-        for shard in store.shards(row.id)
+        _shard_status(shard, tries.get(shard.shard.id, []), written.get(shard.shard.id, 0)) for shard in rows
     )
     return PlanStatus(
         plan_id=row.id,
@@ -85,6 +100,22 @@ def plan_status(store: Store, row: PlanRow) -> PlanStatus:
         planned_usd=plan.chosen.usd,
         shards=shards,
         purged_at=purge.at if purge else None,
+        passes=_passes(plan, rows, parts),
+    )
+
+
+def _passes(plan: Plan, shards: Sequence[ShardRow], parts: Sequence[Part]) -> tuple[PassStatus, ...]:
+    of_shard = {row.shard.id: (plan.pass_of(row.shard), row.shard.endpoint) for row in shards}
+    return tuple(
+        PassStatus(
+            name=key[0],
+            endpoint=key[1],
+            model=plan.endpoint(key[1]).model,
+            n_requests=sum(row.shard.n_requests for row in shards if of_shard[row.shard.id] == key),
+            n_done=sum(part.n_requests for part in parts if of_shard.get(part.shard_id) == key),
+            usd=sum((part.cost_usd for part in parts if of_shard.get(part.shard_id) == key), Decimal(0)),
+        )
+        for key in dict.fromkeys(of_shard.values())
     )
 
 

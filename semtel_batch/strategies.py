@@ -36,6 +36,7 @@ class Lever(StrEnum):
     TRUNCATING = "truncating"
     COMPRESSING = "compressing"
     DECIDING = "deciding"  # typed decisions instead of a written answer
+    CASCADING = "cascading"  # another model first, and the reference only for what is doubtful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,7 @@ def levers_of(strategy: Strategy) -> tuple[Lever, ...]:
         Lever.TRUNCATING: strategy.truncate_to is not None,
         Lever.COMPRESSING: strategy.compress_rate is not None,
         Lever.DECIDING: strategy.tier is Tier.DECISIONS,
+        Lever.CASCADING: strategy.escalate is not None,
     }
     return tuple(lever for lever, is_used in used.items() if is_used)
 
@@ -126,6 +128,8 @@ def bare(strategy: Strategy) -> Strategy:
 
 def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
     """The strategies that use one lever of this one each; a way to doubt goes with packing, which it is there for."""
+    if strategy.escalate is not None:  # what two models do to labels together, no lever does alone
+        return (bare(strategy),)
     naive = Strategy(recipe="", tier=Tier.REALTIME)
     doubting = replace(naive, doubt=strategy.doubt, confidence_below=strategy.confidence_below)
     alone = {
@@ -167,6 +171,8 @@ def _strategy(recipe: str, values: dict[str, Any]) -> Strategy:
         values.pop("confidence_below", None)
     else:
         values.setdefault("confidence_below", CONFIDENCE_BELOW)
+    if values.get("doubt", Doubt.NONE) is Doubt.NONE:
+        values.pop("escalate", None)  # without a doubt there is nothing to escalate
     return Strategy(recipe=recipe, **values)
 
 
@@ -251,11 +257,17 @@ def _grid(table: Any, path: Path) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         raise _bad(
             path, "grid.groups", "stands beside classifiers_per_request; one of the two says who shares a prompt"
         )
+    if "escalate" in table and not (table.get("grade") or set(_listed(table.get("doubt", []))) - {Doubt.NONE.value}):
+        raise _bad(path, "grid.escalate", 'stands without a way to doubt; write, say, doubt = ["confidence"]')
     grid = tuple((key, _values(key, value, path)) for key, value in table.items())
     size = math.prod(len(values) for _, values in grid)
     if size > MAX_GRID:
         raise _bad(path, "grid", f"has {size} points, more than {MAX_GRID}; shorten its lists or split the recipe")
     return grid
+
+
+def _listed(value: Any) -> list[Any]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def _values(key: str, value: Any, path: Path) -> tuple[Any, ...]:

@@ -70,6 +70,7 @@ class EndpointLine:
     tokens_per_min: float | None
     share: float | None = None  # 0…1 of the requests that it shares with others
     events: tuple[Event, ...] = ()  # when it was stopped, rested or taken up again, and why
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,11 @@ class RequestFailure:
     error_code: str | None
     n_requests: int
     example: str | None
+
+
+def several_models(lines: Sequence[EndpointLine]) -> bool:
+    """Whether not all endpoints serve the same model, so that each one's is worth saying."""
+    return len({line.model for line in lines}) > 1
 
 
 def total_bill(bills: Iterable[Bill]) -> Bill:
@@ -124,7 +130,7 @@ def endpoint_lines(
             events=events if is_realtime else [],
         )
         lines += _shared_lines(plan, names, tier, seen) if len(names) > 1 else [_own_line(names[0], tier, seen)]
-    return tuple(lines)
+    return tuple(replace(line, model=plan.endpoint(line.endpoint).model) for line in lines)
 
 
 def _own_line(endpoint: str, tier: Tier, seen: _Seen) -> EndpointLine:

@@ -107,12 +107,13 @@ def _check_shard(
     expect_none(tell, shard.key, "classifiers that the leg has not", strange)
     prefix = f"{plan.id}-{generation_key(generation)}-"
     compare(tell, shard.key, "begins its name as its generation does", prefix, shard.key[: len(prefix)])
-    compare(tell, shard.key, "endpoint of the leg", leg.endpoint, shard.endpoint)
-    if strange or shard.endpoint != leg.endpoint:
+    endpoint = plan.asked_of(leg, shard.stage)
+    compare(tell, shard.key, "endpoint of the leg", endpoint.name, shard.endpoint)
+    if strange or shard.endpoint != endpoint.name:
         return
     prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
     sizes = pack_sizes(generation, leg.strategy)
-    ways = [way_of_asking(prompt, plan.endpoint(leg.endpoint), leg.strategy, per_request=n) for n in sizes]
+    ways = [way_of_asking(prompt, endpoint, leg.strategy, per_request=n) for n in sizes]
     way = row.way if row.way in ways else ways[0]
     compare(tell, shard.key, "way of asking", way, row.way)
     members = _members(row, looked)

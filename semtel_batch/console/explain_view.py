@@ -62,7 +62,8 @@ def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
 
 def _leg(leg: Leg) -> str:
     n = several(leg.strategy.conversations_per_request, "conversation")
-    return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {leg.endpoint}"
+    where = f"{leg.endpoint} → {leg.strategy.escalate}" if leg.strategy.escalate else leg.endpoint
+    return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {where}"
 
 
 def stratum_name(strata: Strata, number: int) -> str:

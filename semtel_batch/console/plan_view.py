@@ -119,7 +119,8 @@ def _way(strategy: Strategy, n_classifiers: int) -> str:
     if strategy.compress_rate is not None:
         parts.append(f"text compressed by {strategy.compressor} to {share(strategy.compress_rate)}")
     if strategy.doubt in _DOUBTS:
-        parts.append(f"{_DOUBTS[strategy.doubt]}, doubtful labels asked again alone")
+        whom = f"asked of {safe(strategy.escalate)}" if strategy.escalate else "asked again alone"
+        parts.append(f"{_DOUBTS[strategy.doubt]}, doubtful labels {whom}")
     return ", ".join([*parts, _tier(strategy.tier)])
 
 
@@ -140,7 +141,8 @@ def _tier(tier: Tier) -> str:
 
 
 def _where(plan: Plan) -> str:
-    names = dict.fromkeys(name for leg in plan.legs for name in (leg.endpoint, *_sharing(plan, leg)))
+    asked = (name for leg in plan.legs for name in (leg.endpoint, *_sharing(plan, leg), leg.strategy.escalate))
+    names = dict.fromkeys(name for name in asked if name)
     names = names or {plan.chosen.endpoint: None}
     models = {e.name: e.model for e in plan.endpoints}
     return ", ".join(f"{name} ({models[name]})" if name in models else name for name in names)
@@ -199,7 +201,7 @@ def view_alternatives(
     shown = sorted(alternatives if explain else _telling(alternatives, chosen), key=lambda a: a.estimate.usd)
     if not shown:
         return []
-    with_endpoint = len({a.estimate.endpoint for a in shown}) > 1
+    with_endpoint = len({_endpoint(a.estimate) for a in shown}) > 1
     room = Page(width=page.width - _ENDPOINT_WIDTH) if with_endpoint else page
     lines = [replace(one, is_mix=is_mix and one.first.estimate == chosen) for one in _folded(shown, chosen)]
     why = [(line, line.first.reason) for line in lines]
@@ -244,8 +246,13 @@ def _line(group: Sequence[Alternative]) -> _Line:
     return _Line(
         first=first,
         ends=", ".join(end for end in Keep if end in kept),
-        endpoint=f"{first.estimate.endpoint} +{more}" if more else first.estimate.endpoint,
+        endpoint=f"{first.estimate.endpoint} +{more}" if more else _endpoint(first.estimate),
     )
+
+
+def _endpoint(estimate: Estimate) -> str:
+    escalate = estimate.strategy.escalate
+    return f"{estimate.endpoint} → {escalate}" if escalate else estimate.endpoint
 
 
 def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:

@@ -15,7 +15,7 @@ from semtel_batch.reckoning import Reckoning
 from semtel_batch.records import Change
 from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
 from semtel_batch.rows import PlanState
-from semtel_batch.throughput import EndpointLine, RequestFailure
+from semtel_batch.throughput import EndpointLine, RequestFailure, several_models
 
 _LABELS_SHOWN = 15
 _LONGEST_LABEL = 36
@@ -230,13 +230,14 @@ def _endpoint_table(lines: Sequence[EndpointLine], page: Page) -> RenderableType
     if not page.narrow:
         names.append("time")
     columns = [left("endpoint", wrap=True), left("tier"), *map(right, names)]
-    rows = []
+    rows, named = [], several_models(lines)
     for line in lines:
         usage = line.bill.usage
         of = f"{count(line.bill.n_requests)}"
         if line.n_planned is not None and line.bill.n_requests != line.n_planned:
             of += f" of {count(line.n_planned)}"
-        cells = [line.endpoint, line.tier.value, of, count(line.n_answered), count(line.n_retried)]
+        who = f"{line.endpoint} ({line.model})" if named else line.endpoint
+        cells = [safe(who), line.tier.value, of, count(line.n_answered), count(line.n_retried)]
         cells += [tokens(usage.prompt_tokens), tokens(usage.completion_tokens), money(line.bill.usd)]
         if not page.narrow:
             cells.append(duration(line.elapsed_s) if line.elapsed_s is not None else "")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from semtel_batch.console.figures import clip, count, money
+from semtel_batch.console.figures import clip, count, money, safe
 from semtel_batch.console.layout import Page, bar, left, note, points, right, section, table
 from semtel_batch.rows import ShardState
-from semtel_batch.status import PlanStatus, ShardStatus
+from semtel_batch.status import PassStatus, PlanStatus, ShardStatus
 
 _BAR = 8
 _SHARDS_SHOWN = 30
@@ -20,10 +20,24 @@ def view_status(plans: Sequence[PlanStatus], page: Page, *, detail: bool = False
     """One line a plan; with `detail` their shards too."""
     if not plans:
         return [Text("There is no plan yet. Make one: semtel-batch plan DATA")]
-    views: list[RenderableType] = [section("Plans", _plan_table(plans, page))]
+    views: list[RenderableType] = [section("Plans", _plan_table(plans, page), *_cascades(plans))]
     if detail:
         views += [section(f"Shards of {plan.plan_id}", *_shards(plan, page)) for plan in plans if plan.shards]
     return views
+
+
+def _cascades(plans: Sequence[PlanStatus]) -> list[RenderableType]:
+    """How far each model is, where doubtful labels go to another one."""
+    return [
+        note(f"{plan.plan_id}: {'; '.join(_pass(one) for one in plan.passes)}", "dim")
+        for plan in plans
+        if len({one.model for one in plan.passes}) > 1
+    ]
+
+
+def _pass(one: PassStatus) -> str:
+    done = f"{count(one.n_done)} of {count(one.n_requests)}"
+    return f"{one.name} {done} by {safe(one.endpoint)} ({safe(one.model)}), {money(one.usd)}"
 
 
 def _plan_table(plans: Sequence[PlanStatus], page: Page) -> RenderableType:

@@ -18,6 +18,7 @@ from semtel_batch.plans import Alternative, Estimate, Plan
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.report import BillLine, ClassifierLine, Report
 from semtel_batch.rows import PlanState
+from semtel_batch.throughput import several_models
 
 _BARS = 20  # labels drawn; the table has all
 _ALTERNATIVES = 40
@@ -325,7 +326,7 @@ def _thin(values: Sequence[float]) -> Sequence[float]:
 def _endpoints(report: Report) -> Section | None:
     rows = [
         (
-            safe(line.endpoint),
+            safe(f"{line.endpoint} ({line.model})" if several_models(report.endpoints) else line.endpoint),
             line.tier.value,
             count(line.bill.n_requests),
             count(line.n_answered),

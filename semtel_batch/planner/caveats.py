@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from semtel_batch.families import family_with, is_openai
+from semtel_batch.planner.cascade import doubted, second_endpoint, told
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.estimate import COMPRESSING, n_answered
 from semtel_batch.planner.job import Job, groups
@@ -25,6 +26,7 @@ def caveats(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[str, ...]:
     """The warnings that a plan carries, most important first."""
     return (
         *_about_labels(job, chosen),
+        *_about_escalating(job, chosen, endpoint),
         *about_packs(job, chosen.strategy, endpoint),
         *_about_time(job, chosen, endpoint),
         *_about_windows(job, chosen, endpoint),
@@ -108,6 +110,12 @@ def _about_labels(job: Job, chosen: Estimate) -> Iterator[str]:
         return
     if job.objective.min_agreement is None:
         yield "No --min-agreement was given: the cheapest way was chosen whatever it does to labels."
+
+
+def _about_escalating(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:
+    if chosen.strategy.escalate is not None:
+        second = second_endpoint(job, chosen.strategy, endpoint)
+        yield told(doubted(job, chosen.strategy, endpoint), second)
 
 
 def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,22 +19,23 @@ import numpy.typing as npt
 
 from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_with
+from semtel_batch.planner.cascade import doubted, doubted_tier, second_endpoint
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.interval import Spread, either_price, interval
 from semtel_batch.planner.job import Job, groups
-from semtel_batch.planner.learned import NOTHING_LEARNED, Known, Versions, counted_as
+from semtel_batch.planner.learned import Known, Versions, counted_as
+from semtel_batch.planner.lines import Part, Priced
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.shorter import Shortened
 from semtel_batch.planner.timing import WINDOW_S, Load, part_s, total_s
-from semtel_batch.plans import CostLine, Estimate, PromptSize
+from semtel_batch.plans import ESCALATE, CostLine, Estimate, PromptSize
 from semtel_batch.quality.doubt import SECOND_PASS
 from semtel_batch.records import Classifier, Doubt, Endpoint, Stage, Strategy, Tier, TierPrice, Usage
 from semtel_batch.strategies import Recipe
 
 _NOTHING = Usage()
 COMPRESSING = "compress"  # the cost line of this machine's time
-_NO_SPREAD = Spread()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,79 +44,11 @@ class Draft:
 
     estimate: Estimate
     retry_tier: Tier
+    doubted_tier: Tier | None = None  # where doubtful items are asked again; None: as what fails
     problem: str = ""  # why it can't be run at all
     main: tuple[Load, ...] = ()  # what its stages put on the endpoint, in order
     follow_ups: tuple[Load, ...] = ()  # and what is asked again
     n_conversations: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One cost line to be: requests of one stage in one tier, with expected and upper tokens.
-
-    The upper ones are what time is planned by; money has its own interval, made of `spread`.
-    """
-
-    name: str
-    tier: Tier
-    n_requests: int = 0
-    n_requests_high: int = 0
-    usage: Usage = _NOTHING
-    usage_high: Usage = _NOTHING
-    spread: Spread = _NO_SPREAD
-    surcharge: Usage = _NOTHING  # billed on top: a request over the long-context limit costs double
-    cap_tokens: int = 0
-
-    def __add__(self, other: _Part) -> _Part:
-        return _Part(
-            name=self.name,
-            tier=self.tier,
-            n_requests=self.n_requests + other.n_requests,
-            n_requests_high=self.n_requests_high + other.n_requests_high,
-            usage=self.usage + other.usage,
-            usage_high=self.usage_high + other.usage_high,
-            spread=self.spread + other.spread,
-            surcharge=self.surcharge + other.surcharge,
-            cap_tokens=self.cap_tokens + other.cap_tokens,
-        )
-
-    def scaled(self, share: float) -> _Part:
-        return replace(
-            self,
-            n_requests=math.ceil(share * self.n_requests),
-            n_requests_high=math.ceil(share * self.n_requests_high),
-            usage=_scaled(self.usage, share),
-            usage_high=_scaled(self.usage_high, share),
-            spread=self.spread.scaled(share),
-            cap_tokens=math.ceil(share * self.cap_tokens),
-        )
-
-    def line(self, price: TierPrice, endpoint: str) -> CostLine:
-        return CostLine(
-            part=self.name,
-            n_requests=self.n_requests,
-            usage=self.usage,
-            usd=price.cost_usd(self.usage) + price.cost_usd(self.surcharge),
-            tier=self.tier,
-            endpoint=endpoint,
-        )
-
-    def load(self) -> Load:
-        return Load(
-            tier=self.tier,
-            n_requests=self.n_requests_high,
-            prompt_tokens=self.usage_high.prompt_tokens,
-            cap_tokens=self.cap_tokens,
-            completion_tokens=self.usage_high.completion_tokens,
-        )
-
-
-def _scaled(usage: Usage, share: float) -> Usage:
-    return Usage(
-        prompt_tokens=math.ceil(share * usage.prompt_tokens),
-        completion_tokens=math.ceil(share * usage.completion_tokens),
-        reasoning_tokens=math.ceil(share * usage.reasoning_tokens),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,23 +94,26 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     stages = (Stage.CLASSIFY, second) if second else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
     retry_tier = _retry_tier(case, main)
+    loads = tuple(part.load() for part in main)
     again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, job.learned.retried(case.model)))]
-    if strategy.doubt is not Doubt.NONE:
-        # What is doubted is asked by the reference strategy: it sees the whole text. Of what low confidence flags, no
-        # stage of a run tells.
-        flagged = (job.learned if second else NOTHING_LEARNED).flagged(case.model, second or Stage.CLASSIFY)
-        again.insert(0, _again(case, retry_tier, "reclassify", job.lengths, flagged))
-    priced = [(part, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
+    doubtful = _doubtful(case, loads, retry_tier)
+    if doubtful is not None and doubtful.endpoint is endpoint:
+        again.insert(0, doubtful.part)
+    escalated = doubtful if doubtful is not None and doubtful.endpoint is not endpoint else None
+    priced = [Priced(part, endpoint, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
     shortened = shortened_by(job, strategy)
-    lines = (*_compressing(job, shortened), *(part.line(price, endpoint.name) for part, price in priced))
+    asked = [*priced, *([escalated] if escalated else [])]
+    lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))
     usd = sum((line.usd for line in lines), Decimal(0))
-    loads, asked_again = tuple(part.load() for part in main), tuple(part.load() for part in again)
+    asked_again = tuple(part.load() for part in again)
+    elsewhere = [(escalated.endpoint, escalated.part.load())] if escalated else []
     time_s = max(
-        total_s(endpoint, loads, asked_again, beside),
+        total_s(endpoint, loads, asked_again, beside, elsewhere),
         shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
     )
-    within = interval(usd, [(part.spread, price) for part, price in priced], job.learned, case.model)
-    within = either_price(within, usd, [_later(job, part, price, endpoint, time_s) for part, price in priced])
+    other = (escalated.part.spread, escalated.price, escalated.endpoint.priced_as) if escalated else None
+    within = interval(usd, [(one.part.spread, one.price) for one in priced], job.learned, case.model, other)
+    within = either_price(within, usd, [_later(job, one.part, one.price, one.endpoint, time_s) for one in asked])
     return Draft(
         estimate=Estimate(
             strategy=strategy,
@@ -191,14 +128,33 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
             quality=quality(job, recipe, strategy, endpoint),
         ),
         retry_tier=retry_tier,
-        problem=_problem(case, stages),
+        doubted_tier=doubtful.part.tier if doubtful else None,
+        problem=_problem(case, stages) or (_problem_of_second(case, escalated.endpoint) if escalated else ""),
         main=loads,
         follow_ups=asked_again,
         n_conversations=len(lengths),
     )
 
 
-def _later(job: Job, part: _Part, price: TierPrice, endpoint: Endpoint, time_s: float) -> Decimal:
+def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> Priced | None:
+    """What is doubted, asked again by the reference strategy: it sees the whole text. None where nothing is doubted."""
+    job, strategy = case.job, case.strategy
+    if strategy.doubt is Doubt.NONE:
+        return None
+    second = second_endpoint(job, strategy, case.endpoint)
+    tier = doubted_tier(job, strategy, case.endpoint, main, retry_tier) or retry_tier
+    stage = SECOND_PASS.get(strategy.doubt)
+    if strategy.escalate is None and stage is not None:
+        share = job.learned.flagged(case.model, stage)
+    else:
+        share = doubted(job, strategy, case.endpoint)
+    asking = replace(case, strategy=replace(strategy, tier=tier), endpoint=second)
+    name = Stage.RECLASSIFY.value if strategy.escalate is None else ESCALATE
+    part = _again(asking, tier, name, job.lengths, share)
+    return Priced(part, second, job.prices.prices[second.name, tier])
+
+
+def _later(job: Job, part: Part, price: TierPrice, endpoint: Endpoint, time_s: float) -> Decimal:
     """What more a part would cost at a price that comes before the run must have ended."""
     change = job.prices.changes.get((endpoint.name, part.tier))
     until = job.now + timedelta(seconds=max(time_s, job.objective.deadline_s or 0.0))
@@ -250,17 +206,17 @@ def _compressing(job: Job, shortened: Shortened | None) -> tuple[CostLine, ...]:
     return (CostLine(part=COMPRESSING, n_requests=0, usage=_NOTHING, usd=usd),)
 
 
-def _pass(case: _Case, stage: Stage) -> _Part:
+def _pass(case: _Case, stage: Stage) -> Part:
     """Every conversation once for each group of classifiers; a second pass is packed and paid like the first."""
     parts = (_group_pass(case, stage, group) for group in case.groups())
-    return sum(parts, _Part(name=stage.value, tier=case.strategy.tier))
+    return sum(parts, Part(name=stage.value, tier=case.strategy.tier))
 
 
-def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> _Part:
+def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> Part:
     size, n = case.size(group, stage), case.strategy.conversations_per_request
     extra, lengths = _extra_tokens(case, stage, group), case.to_ask(group, stage)
     if not len(lengths):
-        return _Part(name=stage.value, tier=case.strategy.tier)
+        return Part(name=stage.value, tier=case.strategy.tier)
     n_requests = case.counter(lengths, extra, pack_room(size, case.endpoint, n), n)
     text_tokens = int(lengths.sum()) + extra * len(lengths)
     ask = _Ask(n_requests, len(lengths), text_tokens, stage, tuple(c.version for c in group))
@@ -282,7 +238,7 @@ class _Ask(NamedTuple):
     versions: Versions
 
 
-def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _Part:
+def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> Part:
     """Tokens of some requests: the static part in each, every conversation once, an answer for each of them."""
     learned = case.job.learned
     counted = ask.n_requests * size.static_tokens + ask.text_tokens
@@ -296,7 +252,7 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> _P
     hidden = round(ask.n_requests * thought.mean)
     hidden_high = max(hidden, ask.n_requests * case.family.reasoning_tokens_high)
     per_request = math.ceil(ask.n_conversations / max(1, ask.n_requests))
-    return _Part(
+    return Part(
         name=name,
         tier=tier,
         n_requests=ask.n_requests,
@@ -324,13 +280,13 @@ def _surcharge(case: _Case, lengths: Lengths, size: PromptSize, extra: int) -> U
     return Usage(prompt_tokens=int(prompts.sum()), completion_tokens=math.ceil(answers / 2))
 
 
-def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, share: Known) -> _Part:
+def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, share: Known) -> Part:
     """A share of all items, each asked again alone: one conversation, one classifier.
 
     Of a small job's one percent not even one request may be due; the tokens are that part of one.
     """
     n, text = len(lengths), int(lengths.sum())
-    everything = _Part(name=name, tier=tier)
+    everything = Part(name=name, tier=tier)
     for classifier in case.job.classifiers:
         ask = _Ask(n, n, text, Stage.CLASSIFY, (classifier.version,))
         everything += _part(case, name, tier, case.size((classifier,), Stage.CLASSIFY, tier), ask)
@@ -340,7 +296,7 @@ def _again(case: _Case, tier: Tier, name: str, lengths: Lengths, share: Known) -
     return replace(upper, n_requests=expected.n_requests, usage=expected.usage, spread=spread)
 
 
-def _retry_tier(case: _Case, main: list[_Part]) -> Tier:
+def _retry_tier(case: _Case, main: list[Part]) -> Tier:
     """Where what fails is asked again: the same tier, unless its next windows would end after the deadline."""
     tier, deadline_s = case.strategy.tier, case.job.objective.deadline_s
     if case.job.prices.get(case.endpoint.name, Tier.REALTIME) is None:
@@ -362,10 +318,25 @@ def _problem(case: _Case, stages: tuple[Stage, ...]) -> str:
             size, extra = case.size(group, stage), _extra_tokens(case, stage, group)
             if pack_room(size, case.endpoint, n) < 1 or not answer_fits(size, case.endpoint, n):
                 return f"the prompt alone fills the context window of {case.family.context_window:,} tokens"
-            n_long = int(np.count_nonzero(case.lengths + extra > alone_room(size, case.endpoint)))
-            if n_long:
-                return (
-                    f"{n_long:,} conversation{'s are' if n_long > 1 else ' is'} too long for the context window of "
-                    f"{case.family.context_window:,} tokens; truncate (strategy truncated) or take them out"
-                )
+            if n_long := _too_long(case.lengths + extra, size, case.endpoint):
+                return f"{_are_too_long(n_long, case)}; truncate (strategy truncated) or take them out"
     return ""
+
+
+def _problem_of_second(case: _Case, second: Endpoint) -> str:
+    """Why the context window of the endpoint that doubtful labels go to rules this out; it sees the whole texts."""
+    other = replace(case, endpoint=second)
+    for classifier in case.job.classifiers:
+        size = other.size((classifier,), Stage.CLASSIFY, Tier.REALTIME)
+        if n_long := _too_long(case.job.lengths, size, second):
+            return f"{_are_too_long(n_long, other)} of {second.name!r}, which doubtful labels are escalated to"
+    return ""
+
+
+def _too_long(lengths: Lengths, size: PromptSize, endpoint: Endpoint) -> int:
+    return int(np.count_nonzero(lengths > alone_room(size, endpoint)))
+
+
+def _are_too_long(n_long: int, case: _Case) -> str:
+    are = f"{n_long:,} conversation{'s are' if n_long > 1 else ' is'}"
+    return f"{are} too long for the context window of {case.family.context_window:,} tokens"

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from semtel_batch.measurements import Kind, Measurement
 from semtel_batch.planner import promise
+from semtel_batch.planner.cascade import models, second_endpoint
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
@@ -26,8 +27,9 @@ def quality(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint) ->
     found = promise.quality(job, strategy, endpoint) or measured(job, strategy, endpoint)
     if found is not None:
         return found
-    if endpoint.priced_as != job.reference.priced_as:
-        basis = f"{endpoint.priced_as} is not the reference model {job.reference.priced_as}, and no evidence links them"
+    asked, reference = models(job, strategy, endpoint), job.reference.priced_as
+    if reference not in (endpoint.priced_as, second_endpoint(job, strategy, endpoint).priced_as):
+        basis = f"{asked} is not the reference model {reference}, and no evidence links them"
         return Quality(label_change=1.0, assumed=True, basis=basis)
     return recipe.label_change(strategy, cut_share=cut_share(job.lengths, strategy))
 
@@ -61,7 +63,7 @@ def with_threshold(job: Job, strategy: Strategy, endpoint: Endpoint) -> Strategy
         return strategy
     asked = _unbounded(strategy)
     for one in job.measured:  # newest first
-        own = (one.model, one.reference) == (endpoint.priced_as, job.reference.priced_as)
+        own = (one.model, one.reference) == (models(job, strategy, endpoint), job.reference.priced_as)
         if one.kind is Kind.KEPT and own and one.source == job.profile.source and _unbounded(one.strategy) == asked:
             return replace(strategy, confidence_below=one.strategy.confidence_below)
     return strategy
@@ -74,14 +76,14 @@ def _unbounded(strategy: Strategy) -> Strategy:
 def _worst(job: Job, strategy: Strategy, endpoint: Endpoint) -> Measurement | None:
     """The newest measurement of the classifier that a strategy changes most; None if one was never measured."""
     found = []
-    alone = _ungrouped(strategy)
+    alone, given_by = _ungrouped(strategy), models(job, strategy, endpoint)
     for group in groups(job.classifiers, strategy):
         versions = tuple(classifier.version for classifier in group)
         if len(group) == 1 and not levers_of(alone) and endpoint.priced_as == job.reference.priced_as:
             continue  # nothing is done to it
         for classifier in group:
             fitting = (one for one in job.measured if _fits(one, classifier, versions))
-            own = (one for one in fitting if (_ungrouped(one.strategy), one.model) == (alone, endpoint.priced_as))
+            own = (one for one in fitting if (_ungrouped(one.strategy), one.model) == (alone, given_by))
             newest = next((one for one in own if one.reference == job.reference.priced_as and one.n), None)
             if newest is None:
                 return None

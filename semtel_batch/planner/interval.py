@@ -87,10 +87,21 @@ class Interval:
     uncertainties: tuple[Uncertainty, ...]
 
 
-def interval(usd: Decimal, parts: Sequence[tuple[Spread, TierPrice]], learned: Learned, model: str) -> Interval:
-    """The interval around an estimate of `usd` that these parts add up to."""
+def interval(
+    usd: Decimal,
+    parts: Sequence[tuple[Spread, TierPrice]],
+    learned: Learned,
+    model: str,
+    escalated: tuple[Spread, TierPrice, str] | None = None,
+) -> Interval:
+    """The interval around an estimate of `usd` that these parts add up to, with what another model is asked."""
+    prompts = [_prompt(parts, learned, model)]
+    if escalated is not None:
+        other = _prompt([escalated[:2]], learned, escalated[2])
+        prompts.append((f"{other[0]} of {escalated[2]}", *other[1:]))
+        parts = [*parts, escalated[:2]]
     causes = [
-        _prompt(parts, learned, model),
+        *prompts,
         _answers(parts),
         (
             "reasoning tokens",

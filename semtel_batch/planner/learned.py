@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from semtel_batch.families import family_of
-from semtel_batch.records import Stage, Tier, Usage
+from semtel_batch.records import Stage, Strategy, Tier, Usage
+from semtel_batch.strategies import bare
 
 Versions = tuple[str, ...]  # of the classifiers of a prompt, in its order
 
@@ -26,7 +27,7 @@ _PROMPT_DRIFT = 0.002  # of prompt tokens, from one prompt or data set to the ne
 _ANSWER_DRIFT = 0.025  # of answer tokens, likewise: other data has other labels
 _HIDDEN_SD = 0.35  # of reasoning tokens
 # Shares of items: expected, as if counted on so many items; and how far a run's own share strays from it (relative).
-_SHARES = {"retry": (0.01, 100.0), "flag": (0.10, 20.0)}
+_SHARES = {"retry": (0.01, 100.0), "flag": (0.10, 20.0), "escalate": (0.30, 20.0)}
 _SHARE_DRIFT = 0.5
 _MOST_ITEMS = 2_000.0  # more of one run tells no more about the next
 
@@ -52,6 +53,16 @@ class Observation:
     @property
     def visible_tokens(self) -> int:
         return self.usage.completion_tokens - self.usage.reasoning_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubts:
+    """How many of the labels that a finished leg's first pass gave were asked again alone."""
+
+    model: str  # that gave them
+    strategy: Strategy  # bare
+    n_items: int
+    n_doubted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,7 @@ class Learned:
     """What is known of models, classifier sets and shares; an empty one has the priors alone."""
 
     observations: tuple[Observation, ...] = ()
+    doubts: tuple[Doubts, ...] = ()
     _fits: dict[str, PromptFit] = field(default_factory=dict, compare=False, repr=False)
 
     def prompt(self, model: str, *, encoding_known: bool | None = None) -> PromptFit:
@@ -140,6 +152,16 @@ class Learned:
         own = [o for o in self.observations if o.model == model and not o.again]
         judged = sum(o.n_items for o in own if o.stage is second)
         return _share("flag", sum(o.n_items for o in own if o.stage is Stage.RECLASSIFY) if judged else 0, judged)
+
+    def doubted(self, model: str, strategy: Strategy, counted: tuple[int, int] | None) -> Known:
+        """Share of the labels that a strategy doubts, of which a model gives the first ones.
+
+        `counted`: items doubted and in all, where a calibration looked; None: as earlier runs in this way had it. A
+        prior for a cascade is higher: labels are doubted for the model's sake, not for the pack's.
+        """
+        own = [o for o in self.doubts if (o.model, o.strategy) == (model, bare(strategy))]
+        doubted, n = counted or (sum(o.n_doubted for o in own), sum(o.n_items for o in own))
+        return _share("flag" if strategy.escalate is None else "escalate", doubted, n)
 
     def cached(self, model: str, tier: Tier) -> Known | None:
         """Share of prompt tokens that were read from the provider's cache; None where nothing was billed yet."""

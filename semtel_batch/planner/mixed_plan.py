@@ -30,6 +30,7 @@ def legs(job: Job, mixed: Mixed) -> tuple[Leg, ...]:
             endpoint=one.way.endpoint.name,
             slices=one.slices,
             retry_tier=one.draft.retry_tier,
+            doubted_tier=one.draft.doubted_tier,
             pool=one.draft.estimate.pool,
             cache_keys=leg_keys(job, one.draft.estimate, one.way.group),
         )

@@ -17,6 +17,7 @@ from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.planner import mixed_plan, promise
 from semtel_batch.planner.baseline import naive, reused_usd
 from semtel_batch.planner.caching import leg_keys
+from semtel_batch.planner.cascade import second_endpoint
 from semtel_batch.planner.caveats import about_compressing, caveats
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, n_answered
@@ -107,8 +108,9 @@ def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], be
 
 
 def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
-    """Compressing is one pass over all texts, priced and timed as a whole: it is chosen for everybody or not at all."""
-    return [draft for draft in drafts if draft.estimate.strategy.compress_rate is None]
+    """Compressing is one pass over all texts, and a cascade has two endpoints: each is chosen for everybody or not."""
+    strategies_of = ((draft, draft.estimate.strategy) for draft in drafts)
+    return [draft for draft, one in strategies_of if one.compress_rate is None and one.escalate is None]
 
 
 def _with_recipes(job: Job, drafts: Sequence[Draft]) -> list[tuple[Recipe, Draft]]:
@@ -205,9 +207,9 @@ def _plan(
         data=job.profile,
         classifiers=job.classifiers,
         grader=job.grader if chosen.strategy.doubt is Doubt.GRADER else None,
-        endpoints=(endpoint, *partners(job, endpoint)),
+        endpoints=_asked(job, chosen, endpoint),
         prices=_prices(job, best),
-        legs=_legs(job, chosen),
+        legs=_legs(job, best),
         retry_tier=best.retry_tier,
         max_attempts=job.max_attempts,
         seed=job.seed,
@@ -280,10 +282,19 @@ def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
     # Realtime too, where it can be had: what a batch has not answered in time is asked there.
     tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier, Tier.REALTIME))
     asked = [*((name, tier) for tier in tiers), *((other, Tier.REALTIME) for other in best.estimate.pool)]
+    second = best.estimate.strategy.escalate or name
+    asked += [(second, tier) for tier in (best.doubted_tier, Tier.REALTIME) if tier and (second, tier) not in asked]
     return tuple((who, price) for who, tier in asked if (price := job.prices.get(who, tier)) is not None)
 
 
-def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
+def _asked(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[Endpoint, ...]:
+    """Who takes part: the endpoint, those that share its realtime, and the one that doubtful labels go to."""
+    second = second_endpoint(job, chosen.strategy, endpoint)
+    return tuple(dict.fromkeys((endpoint, *partners(job, endpoint), second)))
+
+
+def _legs(job: Job, best: Draft) -> tuple[Leg, ...]:
+    chosen = best.estimate
     grouped = groups(job.classifiers, chosen.strategy)
     return tuple(
         Leg(
@@ -291,6 +302,7 @@ def _legs(job: Job, chosen: Estimate) -> tuple[Leg, ...]:
             classifiers=tuple(classifier.name for classifier in group),
             strategy=chosen.strategy,
             endpoint=chosen.endpoint,
+            doubted_tier=best.doubted_tier,
             pool=chosen.pool,
             cache_keys=leg_keys(job, chosen, group, len(grouped)),
         )

@@ -21,7 +21,8 @@ def capped(job: Job, strategy: Strategy, endpoint: Endpoint) -> Strategy:
         return strategy
     held = min(size_that_holds(_seen(job, group, endpoint), n) for group in groups(job.classifiers, strategy))
     alone = replace(strategy, conversations_per_request=held)
-    return replace(alone, doubt=Doubt.NONE, confidence_below=None) if held == 1 else alone
+    is_cascade = strategy.escalate is not None  # it doubts the model, whatever the packs
+    return replace(alone, doubt=Doubt.NONE, confidence_below=None) if held == 1 and not is_cascade else alone
 
 
 def _seen(job: Job, group: tuple[Classifier, ...], endpoint: Endpoint) -> list[Packs]:

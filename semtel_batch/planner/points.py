@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from semtel_batch.errors import Infeasible, PriceUnknown
 from semtel_batch.families import family_with
+from semtel_batch.planner.cascade import is_idle, obstacle, refuse_unknown, resolved
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
 from semtel_batch.planner.evidence import cut_share, with_threshold
 from semtel_batch.planner.job import Job, grouped_for, groups
@@ -30,6 +31,7 @@ def price_all(job: Job, counter: RequestCounter) -> Drafts:
     """Price every strategy of every recipe on every endpoint that offers its tier."""
     made: list[Draft] = []
     left_out: dict[str, None] = {}
+    refuse_unknown(job)
     shared: set[tuple[str, Strategy]] = set()  # what a pool that was priced before does as well
     for endpoint in job.endpoints:
         for recipe, strategy in _points(job, endpoint):
@@ -51,10 +53,11 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
     """The distinct strategies that an endpoint can be asked for."""
     points: dict[Strategy, tuple[Recipe, Strategy]] = {}
     for recipe in job.recipes:
-        for strategy in recipe.strategies():
+        for point in recipe.strategies():
+            strategy = resolved(point, job.endpoints)
             serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
             # Only who named it is told that a recipe can't be had.
-            if serves and (job.named or _tells_enough(strategy, endpoint)):
+            if serves and not is_idle(job, strategy, endpoint) and (job.named or _can(job, strategy, endpoint)):
                 plain = with_threshold(job, capped(job, _plain(job, strategy), endpoint), endpoint)
                 same = replace(plain, recipe="")
                 # Of two recipes that come to the same requests, the one that says so keeps its name.
@@ -76,6 +79,8 @@ def _plain(job: Job, strategy: Strategy) -> Strategy:
 
 def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     """Why a point can't be priced; empty if it can."""
+    if why := obstacle(job, strategy, endpoint):
+        return why
     if strategy.doubt is Doubt.GRADER and job.grader is None:
         return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
     if strategy.compress_rate is not None:
@@ -83,7 +88,7 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
         problem = "nothing is compressed here" if shortened is None else shortened.problem
         if problem:
             return f"Recipe {strategy.recipe} was left out where it compresses with {strategy.compressor}: {problem}"
-    if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy)):
+    if strategy.tier is Tier.DECISIONS and (why := _undecidable(job, strategy, endpoint)):
         return f"Recipe {strategy.recipe} was left out: {why}."
     unknown = job.prices.unknown.get((endpoint.name, strategy.tier))
     if unknown is not None:
@@ -95,16 +100,26 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     return ""
 
 
+def _can(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
+    return _tells_enough(strategy, endpoint) and not obstacle(job, strategy, endpoint)
+
+
 def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether a model gives the probabilities that a strategy doubts by."""
     gives = family_with(endpoint.priced_as, endpoint.rules).max_top_logprobs is not None and not strategy.tier.is_window
-    return strategy.doubt is not Doubt.CONFIDENCE or gives
+    return strategy.doubt is not Doubt.CONFIDENCE or strategy.tier is Tier.DECISIONS or gives
 
 
-def _undecidable(job: Job, strategy: Strategy) -> str:
+def _asks_in_words(job: Job, endpoint: Endpoint) -> bool:
+    return Tier.REALTIME in endpoint.tiers and job.prices.get(endpoint.name, Tier.REALTIME) is not None
+
+
+def _undecidable(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     """Why typed decisions can't ask this; empty if they can. The limits are those of the API."""
-    if strategy.conversations_per_request > 1 or strategy.doubt is not Doubt.NONE:
-        return "a decision is about one conversation, and is not doubted"
+    if strategy.conversations_per_request > 1 or strategy.doubt not in (Doubt.NONE, Doubt.CONFIDENCE):
+        return "a decision is about one conversation, and is doubted by its own confidence or not at all"
+    if strategy.doubt is Doubt.CONFIDENCE and strategy.escalate is None and not _asks_in_words(job, endpoint):
+        return f"endpoint {endpoint.name!r} offers no realtime, where a decision that is doubted is asked again"
     wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
     if wide:
         return f"a decision takes {_CHOICES[0]} to {_CHOICES[1]} labels, unlike {', '.join(wide)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from semtel_batch.measurements import Count, Pilot, Tried
+from semtel_batch.planner.cascade import models
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, upper_bound
@@ -97,7 +98,7 @@ def _bound(pilot: Pilot, one: Count) -> float:
 
 def _tried(job: Job, pilot: Pilot, strategy: Strategy, endpoint: Endpoint) -> Tried | None:
     """The pilot's trial of this way, if the same classifiers stand in its prompts."""
-    way = (_ungrouped(bare(strategy)), endpoint.priced_as)
+    way = (_ungrouped(bare(strategy)), models(job, strategy, endpoint))
     tried = next((one for one in pilot.steps if (_ungrouped(one.strategy), one.model) == way), None)
     asked = {
         (classifier.version, tuple(one.version for one in group))

@@ -75,11 +75,17 @@ def part_s(endpoint: Endpoint, load: Load, beside: Sequence[Endpoint] = ()) -> f
 
 
 def total_s(
-    endpoint: Endpoint, main: Sequence[Load], follow_ups: Sequence[Load], beside: Sequence[Endpoint] = ()
+    endpoint: Endpoint,
+    main: Sequence[Load],
+    follow_ups: Sequence[Load],
+    beside: Sequence[Endpoint] = (),
+    elsewhere: Sequence[tuple[Endpoint, Load]] = (),
 ) -> float:
-    """Upper estimate of a whole run: its parts one after the other, as the runner asks them."""
-    windows = sum(part_s(endpoint, load) for load in (*main, *follow_ups) if load.tier in WINDOW_S)
-    at_once = sum(part_s(endpoint, load, beside) for load in (*main, *follow_ups) if load.tier not in WINDOW_S)
+    """Upper estimate of a whole run: its parts one after the other, as the runner asks them; some `elsewhere`."""
+    asked = [(load, part_s(endpoint, load, beside)) for load in (*main, *follow_ups)]
+    asked += [(load, part_s(other, load)) for other, load in elsewhere]
+    windows = sum(seconds for load, seconds in asked if load.tier in WINDOW_S)
+    at_once = sum(seconds for load, seconds in asked if load.tier not in WINDOW_S)
     return windows + max(0.0, at_once - (OVERLAP_S if windows else 0.0))
 
 

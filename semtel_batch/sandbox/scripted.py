@@ -95,14 +95,14 @@ class Scripted:
         return self._draw(b"packed around", block, name, request.digest) < own
 
     def sure(self, asked: Asked, answers: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
-        """Low for a share of the labels that packing and the like have flipped, and for fewer of the others."""
+        """Low for a share of the labels that packing or the model itself got wrong, and for fewer of the others."""
         return [
             {question.name: self._sure(asked, block, question, labels[question.name]) for question in asked.questions}
             for block, labels in zip(asked.blocks, answers, strict=True)
         ]
 
     def _sure(self, asked: Asked, block: Block, question: Question, label: str) -> float:
-        alone = Asked((question,), (block,), asked.model, b"alone")
+        alone = Asked((question,), (block,), "", b"alone")  # of no model, so without the errors of this one
         name, steady = question.name, self._block(alone, block)[question.name]
         rate = self._settings.unsure_others if label == steady else self._settings.unsure_flips
         draw = self._draw(b"how sure", block, name)

@@ -55,8 +55,8 @@ class Settings:
     combine_flip: float = 0.0  # extra flips for each further classifier in a request
     packed_flip: float = 0.0  # mean share of packs in which an item is flipped, drawn for each item from a beta
     packed_flip_correlation: float = 0.5  # between two packs' flips of one item; two flips give the same wrong label
-    unsure_flips: float = 0.6  # share of flips that are given a low probability, where logprobs are asked for
-    unsure_others: float = 0.05  # share of the other labels that are
+    unsure_flips: float = 0.6  # share of flips, and of a model's own errors, that are given a low probability
+    unsure_others: float = 0.05  # share of the other labels that are, where logprobs are asked for
     flip_correlation: float = 0.4  # how much of a flip is the item's own fault, and so comes again in other packs
     truncation_flip: float = 0.0  # extra flips of a text that was cut to nothing; less in proportion to what is left
     rerun_flip: float = 0.0  # flips when the very same request is asked again

@@ -103,7 +103,8 @@ def _row(name: str, setting: Setting, rows: list[tuple[hidden_worlds.Result, flo
 
 # ── deadlines ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TOKENS, TICK_S = 100e6, 600.0
+TOKENS = 100e6
+CHUNK_MIN, MOST_CHUNKS = 5, 100  # how a run cuts them: minutes of realtime each, at most so many (compose/shards.py)
 # Assumed turnaround: lognormal, median 2.5 h, of which a day's mood is shared by all chunks and the rest is their own.
 MEDIAN_S, DAY, OWN = 2.5 * 3_600, 0.8, 0.6
 
@@ -125,22 +126,27 @@ def deadlines(runs: int, seed: int) -> None:
 
 def _hedged(rng: np.random.Generator, deadline_s: float, per_minute: float) -> tuple[float, bool, bool]:
     """One job: (cost over realtime, late, late if only batches were used)."""
-    n = hedge.N_CHUNKS
+    realtime = hedge.Realtime(tokens_per_minute=per_minute)
+    n = min(MOST_CHUNKS, max(hedge.N_CHUNKS, round(TOKENS / per_minute / CHUNK_MIN)))
+    chunk = TOKENS / n
+    look_s = max(hedge.LOOK_S, realtime.seconds(chunk))  # a shard that is asked at once is not looked up from
     back_s = MEDIAN_S * np.exp(DAY * rng.normal() + OWN * rng.normal(size=n))
-    out = {str(i): TOKENS / n for i in range(n)}
-    backlog = taken = now = last = 0.0
-    while (out or backlog) and now <= deadline_s:
-        out = {key: tokens for key, tokens in out.items() if back_s[int(key)] > now}
-        chunks = [hedge.Out(key=key, tokens=tokens, age_s=now) for key, tokens in out.items()]
-        realtime = hedge.Realtime(tokens_per_minute=per_minute, backlog_tokens=backlog)
-        for key in hedge.take_back(chunks, realtime, deadline_s - now, tick_s=TICK_S):
-            tokens = out.pop(key)
-            backlog, taken = backlog + tokens, taken + tokens
-        needs_s = realtime.seconds(backlog)
-        last = now + min(needs_s, TICK_S) if backlog else last
-        backlog = backlog * max(0.0, 1 - TICK_S / needs_s) if backlog else 0.0
-        now += TICK_S
-    late = bool(out or backlog) or last > deadline_s
+    out = {str(i): hedge.Out(key=str(i), tokens=chunk, age_s=0.0) for i in range(n)}
+    stopping: list[float] = []  # when the provider says of a cancelled batch that it has stopped
+    free_at = taken = now = 0.0
+    while (out or stopping) and now <= deadline_s:
+        out = {key: one for key, one in out.items() if back_s[int(key)] > now}
+        for ready_s in [one for one in stopping if one <= now]:
+            stopping.remove(ready_s)
+            free_at = max(free_at, now) + realtime.seconds(chunk)
+        owed = len(stopping) * chunk + max(0.0, free_at - now) * realtime.usable * per_minute / 60
+        pace = replace(realtime, backlog_tokens=owed)
+        for key in hedge.take_back(list(out.values()), pace, deadline_s - now, tick_s=look_s + hedge.CANCEL_S):
+            del out[key]
+            taken += chunk
+            stopping.append(now + hedge.CANCEL_S * rng.random())
+        now += look_s
+    late = bool(out or stopping) or free_at > deadline_s
     return (0.5 * (TOKENS - taken) + taken) / TOKENS, late, bool(back_s.max() > deadline_s)
 
 

@@ -7,9 +7,7 @@ again, and the transport adopts what the provider already has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -18,12 +16,13 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, split_shard
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.generations import Ask
+from semtel_batch.hedging import TAKEN_BACK
 from semtel_batch.lease import LeaseLost
 from semtel_batch.parts import MANIFEST, read_parts
-from semtel_batch.planner.timing import Load, realtime_s
 from semtel_batch.queueing import Decision, Move, decide, smallest_limit
-from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Tier, Usage
-from semtel_batch.rows import Generation, ShardRow, ShardState
+from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Tier
+from semtel_batch.rows import Generation, ShardRow, ShardState, Submission
+from semtel_batch.shardfiles import remove_files
 from semtel_batch.transport.protocol import EnqueuedFull
 from semtel_batch.work import Work
 
@@ -31,10 +30,6 @@ log = logging.getLogger("semtel_batch.batching")
 
 NO_ROOM = "token_limit_exceeded"
 """The provider's code for a full queue: nothing was executed, nothing billed, and it can be sent again."""
-
-_HEDGED = frozenset({Tier.BATCH, Tier.TWO_HOURS, Tier.EIGHT_HOURS, Tier.FLEX})
-_CANCELLING = "cancelling"  # the provider's word
-_CANCEL_MARGIN = timedelta(minutes=15)  # a provider takes up to ten minutes to cancel a batch
 
 
 class Batching:
@@ -63,7 +58,7 @@ class Batching:
         for row, submission in self._work.submitted():
             if submission.receipt.batch_id:
                 try:
-                    moved |= self._look_at(row, submission.receipt)
+                    moved |= self._look_at(row, submission, may_take_back=not cancelled)
                 except LeaseLost:
                     raise
                 except Incomplete as trouble:  # may pass; the next look goes on from here
@@ -78,53 +73,6 @@ class Batching:
         """Ask the provider to stop every batch."""
         for row, submission in self._work.submitted():
             self._work.transport(row).cancel(row.shard, submission.receipt)
-
-    def hedge(self, started_at: datetime) -> bool:
-        """Where the deadline would be missed by waiting on, move what is outstanding to realtime. True if it did.
-
-        Batches are cancelled: what they answered is kept, the rest is asked again (planning facts, A.6).
-        """
-        open_rows = self._work.shards(ShardState.CUT, ShardState.SUBMITTED)
-        realtime = [row for row in open_rows if row.shard.tier is Tier.REALTIME]  # have to be run before it, too
-        sent = self._work.submitted()
-        waiting = [(r, s) for r, s in sent if s.receipt.batch_id and s.status != _CANCELLING and self._has_realtime(r)]
-        unsent = [
-            r for r in open_rows if r.state is ShardState.CUT and r.shard.tier in _HEDGED and self._has_realtime(r)
-        ]
-        rows = [row for row, _ in waiting] + unsent
-        if not rows or not self.is_late(started_at, rows + realtime) or not self._is_affordable(rows):
-            return False
-        log.warning("the deadline is near: %d batches that have not ended are moved to realtime", len(rows))
-        for row, submission in waiting:
-            self._work.transport(row).cancel(row.shard, submission.receipt)
-            told = Progress(
-                state=BatchState.WAITING,
-                status=_CANCELLING,
-                n_completed=submission.n_completed,
-                n_failed=submission.n_failed,
-            )
-            self._work.store.observe(row.shard, told, self._work.clock.now())  # so that it is told once
-        for row in unsent:
-            self.move_to_realtime(row)
-        return True
-
-    def move_to_realtime(self, row: ShardRow) -> None:
-        """Ask what is left of a shard in realtime: it is written anew, and its answers so far stay."""
-        row.shard.path.unlink(missing_ok=True)
-        self._work.store.move_shard(row.shard, Tier.REALTIME)
-        reach("hedge.shard-moved")
-
-    def is_late(self, started_at: datetime, rows: Sequence[ShardRow] = ()) -> bool:
-        """Whether only realtime can still answer these shards, and what they leave open, before the deadline."""
-        deadline_s = self._work.plan.objective.deadline_s
-        if deadline_s is None:
-            return False
-        needed_s = 0.0
-        for row in rows:
-            own, *beside = self._work.plan.realtime_members(row.shard)
-            needed_s += realtime_s(own, _load(row), beside)
-        due = started_at + timedelta(seconds=deadline_s)
-        return self._work.clock.now() >= due - timedelta(seconds=needed_s) - _CANCEL_MARGIN
 
     # -- one shard ---------------------------------------------------------------------------------------------
 
@@ -208,16 +156,27 @@ class Batching:
         work.tick(f"sent {row.shard.key}")
         return True
 
-    def _look_at(self, row: ShardRow, receipt: Receipt) -> bool:
-        progress = self._work.transport(row).poll(row.shard, receipt)
+    def _look_at(self, row: ShardRow, submission: Submission, *, may_take_back: bool) -> bool:
+        progress = self._work.transport(row).poll(row.shard, submission.receipt)
         reach("batch.polled")
-        self._work.store.observe(row.shard, progress, self._work.clock.now())
+        is_taken_back = submission.status == TAKEN_BACK and may_take_back
+        told = replace(progress, status=TAKEN_BACK) if is_taken_back else progress
+        self._work.store.observe(row.shard, told, self._work.clock.now())
         reach("batch.observed")
-        if progress.state is BatchState.READY:
-            self._work.take_in(row, receipt)
+        if progress.state is BatchState.READY and is_taken_back:
+            self._take_back(row, submission.receipt)
+        elif progress.state is BatchState.READY:
+            self._work.take_in(row, submission.receipt)
         elif progress.state is BatchState.REJECTED:
             self._refuse(row, progress)
         return progress.state is not BatchState.WAITING
+
+    def _take_back(self, row: ShardRow, receipt: Receipt) -> None:
+        """Keep what a cancelled batch has answered, and let the rest of its requests be asked in realtime."""
+        if not self._work.take_in_executed(row, receipt):
+            remove_files(row.shard)
+            self._work.store.take_back_shard(row.shard, Tier.REALTIME, self._work.clock.now())
+            reach("hedge.shard-moved")
 
     def _refuse(self, row: ShardRow, progress: Progress) -> None:
         """A batch of which nothing was executed: waits for room, or stops the run if waiting can't mend it."""
@@ -232,33 +191,5 @@ class Batching:
             )
         log.info("%s: no room at the endpoint for now", row.shard.key)
 
-    def can_switch(self, row: ShardRow) -> bool:
-        """Whether a shard may be asked in realtime: it is offered, has a price, and the budget bears it."""
-        return self._has_realtime(row) and self._is_affordable([row])
-
-    def _has_realtime(self, row: ShardRow) -> bool:
-        """Whether the shard's endpoint offers realtime, and it has a price."""
-        endpoint, prices = self._endpoint(row), self._work.plan.prices
-        priced = any(name == endpoint.name and price.tier is Tier.REALTIME for name, price in prices)
-        return Tier.REALTIME in endpoint.tiers and priced
-
-    def _is_affordable(self, rows: Sequence[ShardRow]) -> bool:
-        """Whether the budget bears asking these in realtime."""
-        plan, spent = self._work.plan, sum(part.cost_usd for part in self._work.store.parts(self._work.plan.id))
-        for row in rows:
-            usage = Usage(prompt_tokens=row.shard.prompt_tokens, completion_tokens=row.shard.max_completion_tokens)
-            spent += plan.price(row.shard.endpoint, Tier.REALTIME).cost_usd(usage)
-        return plan.objective.budget_usd is None or spent <= plan.objective.budget_usd
-
     def _endpoint(self, row: ShardRow) -> Endpoint:
         return self._work.plan.endpoint(row.shard.endpoint)
-
-
-def _load(row: ShardRow) -> Load:
-    return Load(
-        tier=Tier.REALTIME,
-        n_requests=row.shard.n_requests,
-        prompt_tokens=row.shard.prompt_tokens,
-        cap_tokens=row.shard.max_completion_tokens,
-        completion_tokens=row.shard.max_completion_tokens,
-    )

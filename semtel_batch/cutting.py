@@ -15,7 +15,7 @@ import polars as pl
 
 from semtel_batch.compose.pack import pack
 from semtel_batch.compose.prompt import Prompt, labels_tokens
-from semtel_batch.compose.shards import ShardLimits, between_looks, cut, limits_of
+from semtel_batch.compose.shards import ShardLimits, between_looks, cut, in_chunks, limits_of
 from semtel_batch.crashpoints import reach
 from semtel_batch.generations import Ask
 from semtel_batch.legs import encoding_of, generation_key, shortening, way_of_asking, wording
@@ -61,6 +61,13 @@ class Asking:
         is_between = has_batches and self.tier.is_at_once
         return between_looks(limits, self.endpoint.rpm, self.endpoint.tpm) if is_between else limits
 
+    def limits_for(self, n_requests: int, n_tokens: int) -> ShardLimits:
+        """The same for so many requests and tokens together: what may be taken back is cut into chunks."""
+        has_deadline = self.plan.objective.deadline_s is not None
+        if self.tier.is_at_once or not has_deadline or not self.plan.has_realtime(self.endpoint.name):
+            return self.limits
+        return in_chunks(self.limits, (self.endpoint.rpm, self.endpoint.tpm), n_requests, n_tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Requests:
@@ -81,9 +88,10 @@ def cut_shards(asking: Asking, index: pl.DataFrame, first: int, folder: Path) ->
     tokens, n_bytes = _sizes(asking, index)
     positions, counts = _packs(asking, tokens, _standing_apart(asking, folder.parent))
     requests = _requests(asking, positions, counts, tokens, n_bytes)
+    limits = asking.limits_for(len(requests.tokens), int(requests.tokens.sum()))
     return [
         _write_manifest(asking, folder, f"{_key(asking)}-{number:05d}", requests, run)
-        for number, run in enumerate(cut(requests.n_bytes, requests.tokens, asking.limits), start=first)
+        for number, run in enumerate(cut(requests.n_bytes, requests.tokens, limits), start=first)
     ]
 
 

@@ -295,6 +295,11 @@ class Plan:
         pools = (leg.pool for leg in self.legs if (leg.number, leg.endpoint) == (shard.leg, shard.endpoint))
         return tuple(self.endpoint(name) for name in (shard.endpoint, *next(pools, ())))
 
+    def has_realtime(self, endpoint: str) -> bool:
+        """Whether what waits on an endpoint could be asked there in realtime instead: it is offered, and priced."""
+        priced = any(name == endpoint and price.tier is Tier.REALTIME for name, price in self.prices)
+        return priced and Tier.REALTIME in self.endpoint(endpoint).tiers
+
     def price(self, endpoint: str, tier: Tier) -> TierPrice:
         return next(p for name, p in self.prices if name == endpoint and p.tier == tier)
 

@@ -25,6 +25,7 @@ from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, cut_shards, reused_shard
 from semtel_batch.errors import Waiting
 from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_generation, once_more
+from semtel_batch.hedging import Hedging
 from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
@@ -77,6 +78,7 @@ class Runner:
         self._store, self._plan, self._clock = store, plan, clock
         self._work = Work(store, plan, open_transport, clock, watch)
         self._batching = Batching(self._work)
+        self._hedging = Hedging(self._work)
         self._finished_legs: set[int] = set()
         self._looked_at: datetime | None = None
 
@@ -151,7 +153,7 @@ class Runner:
         if cut and self._ahead is not None:
             self._ahead.compose(self._work, self._work.shards(ShardState.CUT))
             self._work.extend_lease()
-        hedged = self._batching.hedge(self._started_at)
+        hedged = self._hedging.step(self._started_at)
         sent = self._batching.send()
         return self._run_at_once() or sent or cut or hedged
 
@@ -231,7 +233,7 @@ class Runner:
         tier = self._plan.again_tier(leg, generation.stage) if again else leg.strategy.tier
         endpoint = self._plan.asked_of(leg, generation.stage)
         priced = any(price.tier is Tier.REALTIME for name, price in self._plan.prices if name == endpoint.name)
-        if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._batching.is_late(self._started_at):
+        if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._hedging.is_late(self._started_at):
             return Tier.REALTIME
         return tier
 
@@ -285,15 +287,15 @@ class Runner:
         try:
             is_whole = self._work.take_in(row, Receipt(), partial(self._is_flex_over, row))
         except NoCapacity:
-            if not self._batching.can_switch(row):
+            if not self._hedging.can_switch(row):
                 raise
             is_whole = False
         if not is_whole:
             log.warning("%s: what flex has not answered is asked in realtime", row.shard.key)
-            self._batching.move_to_realtime(row)
+            self._hedging.move_to_realtime(row)
 
     def _is_flex_over(self, row: ShardRow) -> bool:
-        return self._batching.is_late(self._started_at, [row]) and self._batching.can_switch(row)
+        return self._hedging.is_late(self._started_at, [row]) and self._hedging.can_switch(row)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from semtel_batch.errors import Incomplete
 from semtel_batch.intake import Intake, judged_labels
 from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.plans import Plan
-from semtel_batch.records import Endpoint, Pace, Receipt, Stage, Tier
+from semtel_batch.records import Answer, Endpoint, Outcome, Pace, Receipt, Stage, Tier
 from semtel_batch.results import NO_LABELS, conversations_folder, given_labels
 from semtel_batch.rows import ShardRow, ShardState, Submission
 from semtel_batch.shardfiles import as_it_is, remove_files, write_file
 from semtel_batch.store import Store
 from semtel_batch.transport.protocol import Transport
 
+_UNEXECUTED = frozenset({Outcome.CANCELLED, Outcome.EXPIRED})
 _PACES_AT_ONCE = 10  # seconds' worth, written down in one transaction
 
 OpenTransport = Callable[[Sequence[Endpoint], Tier], Transport]
@@ -121,15 +122,39 @@ class Work:
 
         Raises Incomplete if it was stopped.
         """
+        return self._take_in(row, receipt, give_up, lambda group: group)
+
+    def take_in_executed(self, row: ShardRow, receipt: Receipt) -> bool:
+        """The same without the requests that were never executed; False if there are any: the shard is not ended.
+
+        Each answer bears the tier that it was given in, as the rest of the shard is to be asked in another.
+        """
+        tier = row.shard.tier
+
+        def executed(group: Sequence[Answer]) -> list[Answer]:
+            return [replace(one, tier=one.tier or tier) for one in group if one.outcome not in _UNEXECUTED]
+
+        return self._take_in(row, receipt, lambda: False, executed, may_be_left=True)
+
+    def _take_in(
+        self,
+        row: ShardRow,
+        receipt: Receipt,
+        give_up: Callable[[], bool],
+        chosen: Callable[[Sequence[Answer]], Sequence[Answer]],
+        *,
+        may_be_left: bool = False,
+    ) -> bool:
         spool.take_over(self.store, row.shard)
         self.compose(row)  # the transport reads from it which answers are owed
         judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
         intake = Intake(self.store, self.plan, row, self.conversations, judged)
-        way, has_given_up = self.transport(row), False
+        way, has_given_up = self.transport(row), may_be_left
         with self._answered(row), self._paces_kept(way):
             for group in way.answers(row.shard, receipt, intake.done()):
                 self.extend_lease()  # first: another process may have written these very answers
-                intake.take(group, self.clock.now())
+                if taken := chosen(group):
+                    intake.take(taken, self.clock.now())
                 self._keep_paces(way, _PACES_AT_ONCE)
                 self.tick(f"{row.shard.stage.value}: {row.shard.key}")
                 if self._is_stopping:  # told before the first request was out, the transport did not hear it
@@ -137,18 +162,21 @@ class Work:
                 elif not has_given_up and give_up():
                     has_given_up = True
                     way.cancel(row.shard, receipt)
-        if intake.n_done == row.shard.n_requests:
-            reach("shard.answered")
-            intake.finish(self.store, self.clock.now())
-            reach("shard.merged")
-            self.store.end_shard(row.shard, self.clock.now(), intake.packs())
-            reach("shard.ended")
-            remove_files(row.shard)
-            reach("shard.files-removed")
         is_whole = intake.n_done == row.shard.n_requests
+        if is_whole:
+            self._end(row, intake)
         if self._is_stopping or not (is_whole or has_given_up):
             raise Incomplete(stopped(self.plan.id))
         return is_whole
+
+    def _end(self, row: ShardRow, intake: Intake) -> None:
+        reach("shard.answered")
+        intake.finish(self.store, self.clock.now())
+        reach("shard.merged")
+        self.store.end_shard(row.shard, self.clock.now(), intake.packs())
+        reach("shard.ended")
+        remove_files(row.shard)
+        reach("shard.files-removed")
 
     @contextmanager
     def _answered(self, row: ShardRow) -> Iterator[None]:

@@ -21,6 +21,10 @@ _REALTIME_BYTES = 64_000_000
 # Beside batches, which are looked at between two realtime shards, it is one of a few minutes.
 _BETWEEN_LOOKS_MIN = 3
 _BETWEEN_LOOKS_REQUESTS = 5_000  # where no limit says how many that is: five minutes at 16 a second
+# A batch that may be taken back, in minutes of realtime: while it is asked there nobody looks at the others.
+_CHUNK_MIN = 5
+_CHUNK_REQUESTS = 5_000
+_MOST_CHUNKS = 100
 # The answers of a window's shard are taken in when all of them have ended.
 _WINDOW_REQUESTS = 5_000
 
@@ -48,6 +52,19 @@ def between_looks(limits: ShardLimits, rpm: int | None, tpm: int | None) -> Shar
         max_requests=min(limits.max_requests, rpm * _BETWEEN_LOOKS_MIN if rpm else _BETWEEN_LOOKS_REQUESTS),
         max_tokens=tpm * _BETWEEN_LOOKS_MIN if tpm else None,
     )
+
+
+def in_chunks(limits: ShardLimits, rates: tuple[int | None, int | None], n_requests: int, n_tokens: int) -> ShardLimits:
+    """The same for a batch that a deadline may take back: no more than realtime answers in a few minutes.
+
+    `rates`: requests and tokens a minute in realtime; the others: of all that is cut, which becomes no more than a
+    hundred shards for it.
+    """
+    rpm, tpm = rates
+    requests = max(rpm * _CHUNK_MIN if rpm else _CHUNK_REQUESTS, -(-n_requests // _MOST_CHUNKS))
+    tokens = max(tpm * _CHUNK_MIN, -(-n_tokens // _MOST_CHUNKS)) if tpm else None
+    known = [most for most in (limits.max_tokens, tokens) if most is not None]
+    return replace(limits, max_requests=min(limits.max_requests, requests), max_tokens=min(known, default=None))
 
 
 def cut(n_bytes: Ints, n_tokens: Ints, limits: ShardLimits) -> list[tuple[int, int]]:

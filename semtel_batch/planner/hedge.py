@@ -21,8 +21,12 @@ Floats = npt.NDArray[np.float64]
 
 N_CHUNKS = 20
 """Into how many chunks a job is cut at least: with fewer, one chunk taken back is a large part of the job."""
-MARGIN_S = 600.0
-"""Time left over when the last realtime answer is due: a cancelled batch takes up to 10 minutes to say what it did."""
+LOOK_S = 300.0
+"""Between two looks at most, where no shard that is asked at once takes longer."""
+CANCEL_S = 600.0
+"""A cancelled batch takes up to 10 minutes to say what it did; realtime has to be kept busy so long by others."""
+MARGIN_S = 300.0
+"""Time left over when the last realtime answer is due."""
 USABLE = 0.85  # of a rate limit: refills come in steps, and failed tries count
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semtel_batch.planner.hedge import ASSUMED, Out, Realtime, Turnaround, learned, reserve, take_back
+from semtel_batch.planner.hedge import ASSUMED, MARGIN_S, Out, Realtime, Turnaround, learned, reserve, take_back
 
 HOUR = 3_600.0
 
@@ -23,7 +23,7 @@ def test_nothing_is_taken_back_while_waiting_is_safe() -> None:
 
 def test_no_more_is_taken_back_than_realtime_begins_with() -> None:
     realtime = Realtime(tokens_per_minute=1e6)
-    left = 600 + 600 + realtime.seconds(9.5e6)  # at the next look half a chunk too little
+    left = 600 + MARGIN_S + realtime.seconds(9.5e6)  # at the next look half a chunk too little
     taken = take_back(chunks(10), realtime, left, tick_s=600)
     assert len(taken) == 1
 
@@ -34,7 +34,7 @@ def test_what_is_too_late_is_all_taken_back() -> None:
 
 def test_the_youngest_go_first() -> None:
     out = [Out(key="old", tokens=1e6, age_s=HOUR), Out(key="new", tokens=1e6, age_s=60)]
-    assert take_back(out, Realtime(tokens_per_minute=1e5), 600 + 600 + 1_300, tick_s=600)[0] == "new"
+    assert take_back(out, Realtime(tokens_per_minute=1e5), 600 + MARGIN_S + 1_300, tick_s=600)[0] == "new"
 
 
 @pytest.mark.parametrize("per_minute", [2e5, 4e5, 1e6])

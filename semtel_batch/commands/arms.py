@@ -24,8 +24,14 @@ from semtel_batch.store import Store, plan_folder
 
 def make_arm(session: Session, wish: Wish, endpoint: Endpoint, role: Role) -> tuple[Arm, Plan]:
     """Plan one way over a sample."""
-    plan = make_plan(replace(session.settings, endpoints=(endpoint,)), wish, SystemClock())
+    plan = make_plan(replace(session.settings, endpoints=_asked(session, wish, endpoint)), wish, SystemClock())
     return Arm(role=role, plan_id=plan.id, strategy=plan.chosen.strategy, endpoint=endpoint.name), plan
+
+
+def _asked(session: Session, wish: Wish, endpoint: Endpoint) -> tuple[Endpoint, ...]:
+    """The endpoint, and behind it those that the ways to be planned escalate to."""
+    names = {strategy.escalate for recipe in wish.points for strategy in recipe.strategies()}
+    return (endpoint, *(e for e in session.settings.endpoints if e.name in names and e.name != endpoint.name))
 
 
 def set_apart(session: Session, plan: Plan, explored: pl.Series, n_audited: int) -> None:

@@ -21,17 +21,20 @@ from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish
 from semtel_batch.errors import BadConfig, Incomplete, Infeasible, PriceUnknown
 from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
+from semtel_batch.planner.cascade import resolved
 from semtel_batch.planner.job import grouped_for
-from semtel_batch.plans import Objective, Plan, Sample
+from semtel_batch.plans import ESCALATE, Objective, Plan, Sample
+from semtel_batch.prices import price_of
+from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.doubt import SECOND_PASS
-from semtel_batch.records import Doubt, Stage, Strategy, Tier
+from semtel_batch.records import Doubt, Endpoint, Stage, Strategy, Tier
 from semtel_batch.results import latest, read_labels
 from semtel_batch.session import Session
 from semtel_batch.store import Store, plan_folder
 from semtel_batch.strategies import bare, levers_of
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies.labelling import labelled
-from semtel_batch.studies.threshold import Threshold, threshold
+from semtel_batch.studies.threshold import TARGET, Threshold, as_it_ran, threshold
 from semtel_batch.wishes import columns_of
 
 _MARGIN = 0.9  # what a sample costs is nearly, not quite, in proportion to its size
@@ -191,34 +194,63 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
         if endpoint.priced_as != first.priced_as and asked.tier in endpoint.tiers and not asked.wish.recipes:
             made.append(make_arm(session, wish, endpoint, Role.ARM))
     classifiers, longest = made[0][1].classifiers, made[0][1].data.max_tokens
+    found = study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes))
+    points = [(recipe, *way) for recipe, point_ in found for way in ways(settings, grouped_for(classifiers, point_))]
     tried = set()
-    for recipe, point_ in study.factors(recipes, asked.tier, longest, named=bool(asked.wish.recipes)):
-        strategy = grouped_for(classifiers, point_)
-        if not levers_of(strategy) or bare(strategy) in tried:  # of these classifiers none are combined by it
+    for recipe, strategy, endpoint in points:
+        if not levers_of(strategy) or (endpoint.name, bare(strategy)) in tried:  # of these none are combined by it
             continue
-        tried.add(bare(strategy))
+        tried.add((endpoint.name, bare(strategy)))
         n_asked, n_audited = study.n_audited(parts, strategy, n_population)
         if not n_audited:
             continue
         point = replace(wish, sample=Sample(seed=asked.seed, n=n_asked), points=(study.point(recipe, strategy),))
         try:
-            made.append(make_arm(session, point, first, Role.ARM))
+            made.append(make_arm(session, point, endpoint, Role.ARM))
         except (Infeasible, PriceUnknown) as problem:
-            session.console.detail(f"{recipe.name} is not measured: {problem}")
+            session.console.detail(f"{recipe.name} is not measured on {endpoint.name}: {problem}")
             continue
         if strategy.conversations_per_request > 1:
             set_apart(session, made[-1][1], explored, n_audited)
     return made
 
 
+def ways(settings: Settings, strategy: Strategy) -> Iterator[tuple[Strategy, Endpoint]]:
+    """Where a strategy is measured: on the reference's endpoint, or as a cascade on each cheaper one before it."""
+    strategy = resolved(strategy, settings.endpoints)
+    second = next((one for one in settings.endpoints if one.name == strategy.escalate), None)
+    if strategy.escalate is None:
+        yield strategy, settings.endpoints[0]
+    for first in settings.endpoints if second is not None else ():
+        serves = strategy.tier in first.tiers and strategy.model in (None, first.model, first.priced_as)
+        if second is not None and serves and first.priced_as != second.priced_as and _is_cheaper(first, second):
+            yield strategy, first
+
+
+def _is_cheaper(first: Endpoint, second: Endpoint) -> bool:
+    """Whether reading costs less at one endpoint than at another; a cascade the other way round saves nothing."""
+    now = SystemClock().now()
+    try:
+        prices = [min(price_of(one, tier, now).input_usd for tier in one.tiers) for one in (first, second)]
+    except PriceUnknown:
+        return True  # then the plan says so
+    return prices[0] < prices[1]
+
+
 def _usd_high(made: Sequence[tuple[Arm, Plan]]) -> Decimal:
-    """Upper estimate of all plans. Where a plain pack is measured, its second passes take over what it paid for."""
+    """Upper estimate of all plans. Where a plain pack is measured, its second passes take over what it paid for.
+
+    What a cascade escalates to the reference alone, the reference has answered.
+    """
     plain = {bare(arm.strategy) for arm, _ in made if arm.strategy.doubt is Doubt.NONE}
     total = Decimal(0)
     for arm, plan in made:
         total += plan.chosen.usd_high
         if arm.strategy.doubt in SECOND_PASS and replace(bare(arm.strategy), doubt=Doubt.NONE) in plain:
             total -= next(line.usd for line in plan.chosen.lines if line.part == Stage.CLASSIFY.value)
+        reference = made[0][1].legs[0]
+        if (arm.strategy.escalate, arm.strategy.conversations_per_request) == (reference.endpoint, 1):
+            total -= sum(line.usd for line in plan.chosen.lines if line.part == ESCALATE)
     return total
 
 
@@ -233,7 +265,7 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
     edges = study.length_edges(reference)
     model = plans[first.plan_id].endpoint(first.endpoint).priced_as
     measured: list[Measurement] = []
-    lines, routers = [], []
+    lines, routers, doubting = [], [], []
     for arm in arms[1:]:
         plan = plans[arm.plan_id]
         kind = Kind.SELF_FLIP if arm.role is Role.AGAIN else Kind.CHANGE
@@ -242,7 +274,7 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
             plan=plan,
             strategy=arm.strategy,
             reference=model,
-            model=plan.endpoint(arm.endpoint).priced_as,
+            model=plan.models_of(plan.legs[0]),
             edges=edges,
             kind=kind,
         )
@@ -251,8 +283,11 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
         measured += counted
         if arm.role is Role.ARM:
             lines.append(_line(plan, basis, counted))
-        if arm.strategy.doubt is Doubt.CONFIDENCE and (bound := _threshold(store, calibration, plan, labels)):
-            measured += study.threshold_measurements(basis, bound)
+        if arm.strategy.doubt is not Doubt.NONE:
+            bound = _threshold(store, calibration, plan, labels) if arm.strategy.doubt is Doubt.CONFIDENCE else None
+            measured += study.threshold_measurements(basis, bound) if bound is not None and bound.certified else []
+            held = as_it_ran(labels, reference)
+            doubting.append(study.Doubting(strategy=arm.strategy, model=basis.model, held=held, bound=bound))
         if arm.strategy.doubt is Doubt.RERUN:
             routers.append(study.router(arm.strategy, reference, list(_runs(store, plan, labels)), labels))
     findings = study.Findings(
@@ -262,6 +297,7 @@ def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list
         floors=study.floors(measured),
         measured=tuple(sorted(lines, key=lambda line: line.usd_per_1000)),
         routers=tuple(one for one in routers if one is not None),
+        doubting=tuple(doubting),
     )
     return findings, measured
 
@@ -280,14 +316,22 @@ def _runs(store: Store, plan: Plan, audited: pl.DataFrame) -> Iterator[pl.DataFr
 
 
 def _threshold(store: Store, calibration: Calibration, plan: Plan, audited: pl.DataFrame) -> Threshold | None:
-    """The certified confidence of an arm that doubts by it; None where none could be certified."""
+    """The confidence of an arm that doubts by it, held against its target; None where none could be found.
+
+    What is doubted counts as the reference gives it a second time, so who is asked again has to be its model.
+    """
+    model = store.plan(calibration.arms[0].plan_id).endpoints[0].priced_as
+    if plan.asked_of(plan.legs[0], Stage.RECLASSIFY).priced_as != model:
+        return None
     plans = {arm.role: store.plan(arm.plan_id) for arm in reversed(calibration.arms)}
     ids = audited.select("row", "conversation_id").unique("row")
     read = read_labels(store, plan).filter(pl.col("stage") == Stage.CLASSIFY.value, pl.col("label").is_not_null())
     first = latest(read).join(ids, on="row", how="inner")
     reference, again = (labelled(store, plans[role]) for role in (Role.REFERENCE, Role.AGAIN))
-    found = threshold(first, reference, again, calibration.seed)
-    return found if found is not None and found.certified else None
+    target = (
+        TARGET if calibration.min_agreement is None else Target.of_agreement(calibration.min_agreement, TARGET.delta)
+    )
+    return threshold(first, reference, again, target)
 
 
 def _line(plan: Plan, basis: study.Basis, counted: Sequence[Measurement]) -> study.Measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -11,13 +12,14 @@ from semtel_batch import measurements
 from semtel_batch.console.figures import count, money, safe, share
 from semtel_batch.console.layout import Page, bar, left, note, right, section, table
 from semtel_batch.planner import promise
+from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.excess import beyond_reach
 
 if TYPE_CHECKING:  # only their names are needed
     from semtel_batch.measurements import Pilot
     from semtel_batch.records import Strategy
-    from semtel_batch.studies.calibrate import Findings, Measured, Router
+    from semtel_batch.studies.calibrate import Doubting, Findings, Measured, Router
 
 _BAR = 16
 
@@ -29,6 +31,7 @@ def view_calibration(found: Findings, page: Page) -> list[RenderableType]:
         section("Noise floor: the reference strategy asked twice", *map(note, _floors(found))),
         section("Labels that change against the reference", _table(found, page), *_notes(found)),
         *([section("Two packed runs, splits asked alone", *map(note, _routers(found)))] if found.routers else []),
+        *_doubting(found, page),
         *_pilot(found.calibration.pilot),
         note(f"The evidence is kept; `plan` uses it. What it cost: {money(found.spent_usd)}."),
     ]
@@ -91,9 +94,48 @@ def _how(strategy: Strategy) -> str:
     parts = [f"{strategy.conversations_per_request}×{strategy.together}"]
     if strategy.truncate_to is not None:
         parts.append(f"≤{strategy.truncate_to} {strategy.keep}")
+    if strategy.escalate is not None:
+        parts.append(f"→ {safe(strategy.escalate)}")
     if strategy.compress_rate is not None:
         parts.append(f"kept {share(strategy.compress_rate)} by {strategy.compressor}")
     return " ".join(parts)
+
+
+def _doubting(found: Findings, page: Page) -> Iterator[RenderableType]:
+    """What each way to doubt kept and asked again, and from which confidence on labels may be kept."""
+    if not found.doubting:
+        return
+    columns = [left("recipe"), left("how", wrap=True), left("models", wrap=True), right("asked again")]
+    columns += [right("kept differ"), right("95 % interval"), left("certified", wrap=True)]
+    yield section(
+        "Labels in doubt",
+        table(columns, [_doubting_row(one) for one in found.doubting]),
+        note(
+            "kept differ: of the labels that were not asked again. certified: the confidence from which on kept labels "
+            "are the reference's, tried from the surest on until one fails; `plan` uses it.",
+            "dim",
+        ),
+    )
+
+
+def _doubting_row(one: Doubting) -> list[str]:
+    n, n_kept, x = (sum(getattr(h, name) for h in one.held) for name in ("n", "n_kept", "n_kept_different"))
+    low, high = clopper_pearson(x, n_kept) if n_kept else (0.0, 1.0)
+    cells = [one.strategy.recipe, _how(one.strategy), safe(one.model), share(1 - n_kept / n) if n else "–"]
+    return [*cells, f"{count(x)} of {count(n_kept)}", f"{share(low)} – {share(high)}", _bound(one)]
+
+
+def _bound(one: Doubting) -> str:
+    if one.strategy.confidence_below is None:
+        return ""
+    if one.bound is None:
+        return "too few labels"
+    worst = max(one.bound.held, key=lambda held: held.p_value(one.bound.target) if one.bound else 0.0, default=None)
+    n, n_kept = sum(h.n for h in one.bound.held), sum(h.n_kept for h in one.bound.held)
+    told = f"{one.bound.below:g}: asks {share(1 - n_kept / n) if n else '–'} again"
+    if worst is not None:
+        told += f", {safe(worst.classifier)} {count(worst.n_kept_different)} of {count(worst.n_kept)} differ"
+    return told if one.bound.certified else f"not {told}"
 
 
 def _notes(found: Findings) -> Iterator[RenderableType]:
@@ -153,6 +195,7 @@ def calibration_as_json(found: Findings) -> dict[str, Any]:
         ],
         "strategies": [_measured_as_json(one) for one in found.measured],
         "pilot": _pilot_as_json(found.calibration.pilot),
+        "doubting": [_doubting_as_json(one) for one in found.doubting],
         "routers": [
             {
                 "strategy": _how(r.strategy),
@@ -197,6 +240,24 @@ def _pilot_as_json(pilot: Pilot | None) -> dict[str, Any] | None:
     }
 
 
+def _doubting_as_json(one: Doubting) -> dict[str, Any]:
+    return {
+        "recipe": one.strategy.recipe,
+        "how": _how(one.strategy),
+        "doubt": one.strategy.doubt.value,
+        "models": one.model,
+        "classifiers": [asdict(held) for held in one.held],
+        "threshold": None
+        if one.bound is None
+        else {
+            "confidence": one.bound.below,
+            "min_agreement": 1 - one.bound.target.max_disagreement,
+            "certified": one.bound.certified,
+            "classifiers": [{**asdict(h), "p_value": h.p_value(one.bound.target)} for h in one.bound.held],
+        },
+    }
+
+
 def _measured_as_json(one: Measured) -> dict[str, Any]:
     s = one.strategy
     return {
@@ -212,6 +273,7 @@ def _measured_as_json(one: Measured) -> dict[str, Any]:
         "compressor": s.compressor,
         "tier": s.tier.value,
         "doubt": s.doubt.value,
+        "escalate": s.escalate,
         "n": one.n,
         "n_different": one.n_different,
         "interval": list(one.interval),

@@ -339,10 +339,8 @@ def _shape(strategy: Strategy, ends: str) -> str:
 
 
 def _changed(estimate: Estimate) -> str:
-    if _is_naive(estimate.strategy):
-        return "ref."
     if not estimate.quality.label_change:
-        return "0"
+        return "ref." if _is_naive(estimate.strategy) else "0"
     return f"{'~' if estimate.quality.assumed else ''}{estimate.quality.label_change:.0%}".replace("%", " %")
 
 

@@ -23,7 +23,7 @@ from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.excess import NoiseFloor
 from semtel_batch.records import Classifier, Doubt, Strategy, Tier
 from semtel_batch.strategies import Recipe, bare, levers_of
-from semtel_batch.studies.threshold import Threshold
+from semtel_batch.studies.threshold import Held, Threshold
 
 MOST_EXPLORED = 200
 """Conversations that strategies are compared on: 100 to 300 tell them apart; more is for certifying one of them."""
@@ -84,6 +84,16 @@ class Router:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubting:
+    """What a way to doubt kept and asked again on the sample, and from which confidence on labels may be kept."""
+
+    strategy: Strategy
+    model: str
+    held: tuple[Held, ...]  # a classifier each, as it ran
+    bound: Threshold | None = None  # where it doubts by confidence, and one was found; certified or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """What a calibration found."""
 
@@ -93,6 +103,7 @@ class Findings:
     floors: tuple[NoiseFloor, ...]
     measured: tuple[Measured, ...]  # cheapest first
     routers: tuple[Router, ...] = ()
+    doubting: tuple[Doubting, ...] = ()
 
 
 def split(n_population: int, n_explore: int | None = None) -> Split:
@@ -107,6 +118,8 @@ def split(n_population: int, n_explore: int | None = None) -> Split:
 
 def factors(recipes: Sequence[Recipe], tier: Tier, longest: int, *, named: bool) -> tuple[tuple[Recipe, Strategy], ...]:
     """The strategies to measure: those of one lever, each once; of recipes that were named all that change labels.
+
+    Of a cascade the endpoint is as its recipe names it.
 
     `longest`: tokens of the longest text; what cuts nothing is not paid for.
     """

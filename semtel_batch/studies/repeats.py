@@ -40,7 +40,7 @@ def _way(plan: Plan) -> frozenset[object]:
     return frozenset(
         (
             tuple(plan.classifier(name).version for name in leg.classifiers),
-            plan.endpoint(leg.endpoint).model,
+            plan.models_of(leg),
             replace(leg.strategy, recipe="", tier=Tier.REALTIME),
         )
         for leg in plan.legs

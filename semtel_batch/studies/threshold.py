@@ -1,31 +1,32 @@
-"""From which confidence on a label is kept: chosen on a part of the sample, certified on the rest of it.
+"""From which confidence on a label is kept: certified by the exact test, tried from the safest to the boldest.
 
-The lowest confidence is chosen at which the labels kept of a third of the sample differ from the reference in at most
-a quarter of what is allowed, since the lowest of many looks better than it is. Then it is tested once, on the other two
-thirds, for each classifier, by the exact test of `certificate`. One test of one threshold needs no correction. Frames
-in, a record out.
+Thresholds are tried in an order that is fixed by how sure the labels are, before it is looked at whether they are the
+reference's: each keeps a few labels more than the one before. Each is held against the target by the exact test of
+`certificate`, for each classifier; the first that fails ends it, and the last that held is certified, with no
+correction for how many were tried (fixed-sequence testing, as in `quality.selective`). Frames in, a record out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
-from semtel_batch.quality.certificate import Target, p_value
+from semtel_batch.quality.certificate import Target, p_value, zero_error_size
+from semtel_batch.records import Stage
 
 _KEY = ["conversation_id", "classifier"]
-_GUIDE = 1 / 3
+_START = 1.6  # times the labels that certify with no error: room for one error at the first step
+_GROWTH = 1.06  # each step keeps so many more
 _LOWEST, _HIGHEST = 0.0001, 0.9999
 TARGET = Target(max_disagreement=0.05, delta=0.05)
+"""What kept labels are to show where nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """One classifier's items that the threshold was not chosen on."""
+    """One classifier's items: those that were kept, and all of them."""
 
     classifier: str
     n_kept: int
@@ -33,9 +34,8 @@ class Held:
     n: int  # kept, or asked again alone
     n_different: int
 
-    @property
-    def p_value(self) -> float:
-        return p_value(self.n_kept_different, self.n_kept, TARGET.max_disagreement) if self.n_kept else 1.0
+    def p_value(self, target: Target = TARGET) -> float:
+        return p_value(self.n_kept_different, self.n_kept, target.max_disagreement) if self.n_kept else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +44,54 @@ class Threshold:
 
     below: float  # labels under it are asked again
     held: tuple[Held, ...]
+    target: Target = TARGET
 
     @property
     def certified(self) -> bool:
-        """Whether at least 95 % of the kept labels of every classifier equal the reference's, with 95 % confidence."""
-        return bool(self.held) and max(one.p_value for one in self.held) <= TARGET.delta
+        """Whether enough of the kept labels of every classifier equal the reference's, with the target's confidence."""
+        return bool(self.held) and max(one.p_value(self.target) for one in self.held) <= self.target.delta
 
 
-def threshold(first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame, seed: int) -> Threshold | None:
-    """Choose and test a threshold; None where no threshold keeps few enough different labels.
+def threshold(
+    first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame, target: Target = TARGET
+) -> Threshold | None:
+    """The boldest threshold up to the first that fails, or that first one where none holds; None of too few labels.
 
     All have conversation_id, classifier and label, `first` confidence too: the labels before any was asked again.
     `again` are the reference's labels asked anew, which is what asking a doubted item alone is. A label without a
     confidence is kept, as it is in a run.
     """
     items = _items(first, reference, again)
-    ids = items["conversation_id"].unique().sort()
-    chosen = np.random.default_rng(seed).permutation(len(ids))[: math.ceil(_GUIDE * len(ids))]
-    is_guide = pl.col("conversation_id").is_in(ids[chosen].implode())
-    below = _chosen(items.filter(is_guide))
-    if below is None:
-        return None
-    rest = items.filter(~is_guide)
-    return Threshold(
-        below=below, held=tuple(_held(rest, str(name), below) for name in rest["classifier"].unique().sort())
+    names = items["classifier"].unique().sort().to_list()
+    found: Threshold | None = None
+    for below in _steps(items, target):
+        step = Threshold(below=below, held=tuple(_held(items, name, below) for name in names), target=target)
+        if not step.certified:
+            return found or step
+        found = step
+    return found
+
+
+def as_it_ran(labels: pl.DataFrame, reference: pl.DataFrame) -> tuple[Held, ...]:
+    """Count what a way to doubt kept and asked again in its run, a classifier each.
+
+    `labels` and `reference` have conversation_id, classifier and label, `labels` the stage that gave it too. A text
+    that occurs twice counts once.
+    """
+    known = reference.select(*_KEY, truth="label").drop_nulls().unique(_KEY, keep="first", maintain_order=True)
+    items = labels.select(*_KEY, "label", is_kept=pl.col("stage") != Stage.RECLASSIFY.value).drop_nulls()
+    items = items.unique(_KEY, keep="first", maintain_order=True).join(known, on=_KEY)
+    counted = (
+        items.with_columns(wrong=pl.col("label") != pl.col("truth"))
+        .group_by("classifier")
+        .agg(
+            n_kept=pl.col("is_kept").sum(),
+            n_kept_different=(pl.col("is_kept") & pl.col("wrong")).sum(),
+            n=pl.len(),
+            n_different=pl.col("wrong").sum(),
+        )
     )
+    return tuple(Held(**row) for row in counted.sort("classifier").iter_rows(named=True))
 
 
 def _items(first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
@@ -82,23 +105,32 @@ def _items(first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame) ->
     return items.with_columns(wrong=pl.col("label") != pl.col("truth"), still=pl.col("again") != pl.col("truth"))
 
 
-def _chosen(guide: pl.DataFrame) -> float | None:
-    """The lowest confidence whose kept labels differ, in every classifier, in at most a quarter of what is allowed."""
-    for below in _candidates(guide["sure"].to_list()):
-        shares = guide.filter(pl.col("sure") >= below).group_by("classifier").agg(pl.col("wrong").mean())["wrong"]
-        if len(shares) and max(shares.to_list()) <= TARGET.max_disagreement / 4:
-            return below
-    return None
+def _steps(items: pl.DataFrame, target: Target) -> list[float]:
+    """Descending confidences to try, each keeping so many labels more; how sure labels are decides, not what they are.
+
+    The first keeps so many of every classifier that one of them may differ; none where there are not enough.
+    """
+    least = zero_error_size(target)
+    groups = [group["sure"].sort(descending=True).to_list() for group in items.partition_by("classifier")]
+    if not groups or min(map(len, groups)) < least:
+        return []
+    start = min(group[min(len(group), math.ceil(_START * least)) - 1] for group in groups)
+    pooled = items["sure"].sort(descending=True).to_list()
+    n = sum(sure >= start for sure in pooled)
+    steps = [start]
+    while n < len(pooled):
+        n = min(len(pooled), max(n + 1, int(n * _GROWTH)))
+        steps.append(pooled[n - 1])
+    return list(dict.fromkeys(map(_rounded, steps)))
 
 
-def _candidates(confidences: Sequence[float]) -> list[float]:
-    """Ascending; rounded up, so that what is kept was seen."""
-    rounded = (min(_HIGHEST, max(_LOWEST, math.ceil(one * 1e4) / 1e4)) for one in confidences if math.isfinite(one))
-    return sorted(set(rounded))
+def _rounded(sure: float) -> float:
+    """Rounded up, so that what is kept was seen."""
+    return min(_HIGHEST, max(_LOWEST, math.ceil(sure * 1e4) / 1e4)) if math.isfinite(sure) else _HIGHEST
 
 
-def _held(rest: pl.DataFrame, classifier: str, below: float) -> Held:
-    own = rest.filter(pl.col("classifier") == classifier)
+def _held(items: pl.DataFrame, classifier: str, below: float) -> Held:
+    own = items.filter(pl.col("classifier") == classifier)
     kept, doubted = own.filter(pl.col("sure") >= below), own.filter(pl.col("sure") < below)
     return Held(
         classifier=classifier,

@@ -102,3 +102,19 @@ def test_an_endpoint_to_escalate_to_that_cannot_be_is_named(project: Project) ->
     project.configure()
     alone = project("plan", DATA, "-c", "topic", "--strategy", "cascade")
     assert alone.exit_code == USAGE and "same model" in alone.stderr
+
+
+def test_calibrate_measures_a_cascade_and_the_next_plan_goes_by_it(project: Project) -> None:
+    two_models(project)
+    asked = (DATA, "-c", "topic")
+    how = ("--strategy", "cascade", "--budget", "1", "--tier", "realtime", "--seed", "3", "--yes", "--json")
+    found = project.done("calibrate", *asked, *how).document
+    (one,) = found["doubting"]
+    assert one["models"] == f"{CHEAP} → {DEAR}" and one["classifiers"][0]["n_kept_different"] == 0
+    assert one["threshold"] is None or not one["threshold"]["certified"], "a dozen items certify nothing"
+    books = project.sandbox.books()
+    n = found["calibration"]["n_explore"]
+    assert books["models"][CHEAP] and books["requests"]["billed"] == 3 * n, "the reference twice, the cheap model once"
+    plan = project.plan(*asked, "--min-agreement", "0.8", "--deadline", "1h")
+    assert plan["chosen"]["strategy"]["recipe"] == "cascade" and not plan["chosen"]["quality"]["assumed"]
+    assert any("escalated to sandbox (measured" in warning for warning in plan["warnings"])

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from test_planner import TASK, TOPIC, book, job
 
+from semtel_batch.commands.calibrating import ways
+from semtel_batch.config import Defaults, Settings
+from semtel_batch.console import calibration_view
+from semtel_batch.conversations import Columns
 from semtel_batch.errors import BadStrategy, Infeasible
 from semtel_batch.legs import way_of_asking, wording
 from semtel_batch.measurements import Kind, Measurement, Packs
@@ -21,6 +25,8 @@ from semtel_batch.planner.packsizes import capped
 from semtel_batch.plans import Estimate, Objective, Plan
 from semtel_batch.records import Doubt, Endpoint, EndpointKind, PriceOverride, Stage, Strategy, Tier
 from semtel_batch.strategies import Recipe, bare, find, levers_of, load
+from semtel_batch.studies.calibrate import Doubting
+from semtel_batch.studies.threshold import Held, Threshold
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -251,3 +257,29 @@ def test_packs_that_do_not_hold_leave_a_cascade_its_doubt() -> None:
     held = capped(asked, packed, CHEAP)
     assert (held.conversations_per_request, held.doubt, held.escalate) == (1, Doubt.CONFIDENCE, "dear")
     assert capped(asked, replace(packed, escalate=None), CHEAP).doubt is Doubt.NONE
+
+
+# -- what calibrate measures ------------------------------------------------------------------------------------------
+
+
+def test_a_cascade_is_measured_on_each_cheaper_model_and_never_the_other_way_round() -> None:
+    dearer = endpoint("dearer", "gpt-4o", "9")
+    settings = Settings(project=Path(), endpoints=(DEAR, CHEAP, dearer), columns=Columns(), defaults=Defaults())
+    point = replace(CASCADE, escalate="reference", tier=Tier.REALTIME)
+    assert [(s.escalate, e.name) for s, e in ways(settings, point)] == [("dear", "cheap")]
+    assert [e.name for _, e in ways(settings, replace(point, escalate="dearer"))] == ["dear", "cheap"]
+    assert [e.name for _, e in ways(settings, replace(point, escalate=None))] == ["dear"]
+    assert not list(ways(settings, replace(point, escalate="nowhere")))
+    assert not list(ways(settings, replace(point, model="gpt-4.1-mini")))
+
+
+def test_calibrate_says_what_was_kept_and_from_which_confidence_on() -> None:
+    held = (Held(classifier="topic", n_kept=118, n_kept_different=1, n=133, n_different=1),)
+    bound = Threshold(below=0.62, held=held)
+    one = Doubting(strategy=CASCADE, model="gpt-4o-mini → gpt-4.1", held=held, bound=bound)
+    cells = calibration_view._doubting_row(one)
+    assert cells[3:5] == ["11.3 %", "1 of 118"] and cells[-1] == "0.62: asks 11.3 % again, topic 1 of 118 differ"
+    few = replace(bound, held=(replace(held[0], n_kept=40),))
+    assert calibration_view._doubting_row(replace(one, bound=few))[-1].startswith("not 0.62")
+    document = calibration_view._doubting_as_json(one)
+    assert document["threshold"]["certified"] and document["threshold"]["classifiers"][0]["p_value"] < 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -48,6 +48,17 @@ class Register(Protocol):
     def add_part(self, plan_id: str, part: Part) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What of a shard is taken in, where others take in the rest; parts are numbered from `first_number` on."""
+
+    first_number: int = 0
+    requests: range | None = None  # None: all
+
+
+WHOLE = Lot()
+
+
 class Intake:
     """Takes the answers of one shard in. What it has registered is never asked again."""
 
@@ -58,12 +69,13 @@ class Intake:
         row: ShardRow,
         conversations: Path,
         judged: Judged,
-        first_number: int = 0,
+        lot: Lot = WHOLE,
     ) -> None:
-        """Parts are numbered from `first_number` on, above what is there of that task."""
         shard = row.shard
         self._store, self._plan, self._shard, self._way = store, plan, shard, row.way
         members = read_parts([row.manifest], MANIFEST)
+        if lot.requests is not None:
+            members = members.filter(pl.col("request").is_between(lot.requests.start, lot.requests.stop, "left"))
         self._rows = members["row"].to_numpy()
         counts = np.bincount(members["request"].to_numpy(), minlength=shard.n_requests)
         self._counts: list[int] = counts.tolist()  # lists: an array takes longer to give a single number
@@ -74,7 +86,7 @@ class Intake:
         self._known: dict[tuple[str, int], list[Verdict]] = {}
         self._versions = {name: plan.classifier(name).version for name in shard.classifiers}
         self._judged = judged
-        self._first_number = first_number
+        self._first_number = lot.first_number
         self._parts = [part for part in store.parts(plan.id) if part.shard_id == shard.id]
 
     @property

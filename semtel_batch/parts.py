@@ -23,6 +23,9 @@ APART = "apart.parquet"
 """In a plan's folder: the rows of which no two may share a request, because a study audits them."""
 APART_ROWS = pl.Schema({"row": pl.UInt32})
 
+JUDGED = pl.Schema({"row": pl.UInt32, "classifier": pl.String, "label": pl.String})
+"""The labels that a shard of the grader's is given to judge, for tasks that ask it elsewhere."""
+
 ANSWERS = pl.Schema(
     {
         "request": pl.UInt32,

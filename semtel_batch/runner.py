@@ -7,7 +7,7 @@ before and after; the next process goes on from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -56,8 +56,11 @@ class Ahead(Protocol):
         """Write the files of shards that are about to be sent."""
         ...
 
-    def answer(self, work: Work, rows: Sequence[ShardRow]) -> None:
-        """Ask the requests of shards that are answered at once; leaves the answers to `spool.take_over`."""
+    def answer(self, work: Work, rows: Sequence[ShardRow], is_over: Callable[[ShardRow], bool]) -> None:
+        """Ask the requests of shards that are answered at once; leaves the answers to `spool.take_over`.
+
+        What `is_over` is no longer asked, and left to the run.
+        """
         ...
 
 
@@ -276,7 +279,7 @@ class Runner:
             self._store.intend(row.shard, self._clock.now())
         self._work.extend_lease()
         self._work.tick(f"{len(rows)} shards are asked by executors")
-        ahead.answer(self._work, rows)
+        ahead.answer(self._work, rows, self._is_flex_over)
         self._work.extend_lease()
 
     def _run_one(self, row: ShardRow) -> None:
@@ -295,6 +298,8 @@ class Runner:
             self._hedging.move_to_realtime(row)
 
     def _is_flex_over(self, row: ShardRow) -> bool:
+        if row.shard.tier is not Tier.FLEX:
+            return False
         return self._hedging.is_late(self._started_at, [row]) and self._hedging.can_switch(row)
 
     # -- the end -----------------------------------------------------------------------------------------------

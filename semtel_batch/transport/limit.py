@@ -43,6 +43,11 @@ class Limit(Protocol):
     def number(self) -> int: ...
 
     @property
+    def most(self) -> int:
+        """What the number never exceeds."""
+        ...
+
+    @property
     def n_in_vain(self) -> int:
         """How many tries in a row were dropped although no fewer could be in flight: it is time to rest."""
         ...
@@ -52,6 +57,10 @@ class Limit(Protocol):
     def ignored(self, sample: Sample) -> Self: ...
 
     def dropped(self, sample: Sample) -> Self: ...
+
+    def resized(self, number: int, most: int, now: float) -> Self:
+        """What follows when others beside this one come or go: go on at `number`, and never above `most`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,13 @@ class Fixed:
 
     def dropped(self, sample: Sample) -> Self:
         return self
+
+    @property
+    def most(self) -> int:
+        return self.number
+
+    def resized(self, number: int, most: int, now: float) -> Self:
+        return replace(self, number=most)
 
 
 START = 16  # in flight of a task that has the endpoint for itself, before anything is known
@@ -226,13 +242,22 @@ class Adaptive:
             return replace(self, failing=failing)
         return self._cut(sample.ended_at)
 
+    def resized(self, number: int, most: int, now: float) -> Self:
+        course = self.course
+        if course.phase is not Phase.RAMP:
+            course = Course(phase=Phase.HOLD, is_warm=True, step=course.step)
+        ceiling = course.ceiling * number / self.number if self.number else math.inf
+        course = replace(course, home=None, n_held=0, ceiling=ceiling)
+        number = min(max(number, self.least), most)
+        return replace(self, number=number, most=most, window=Window(now), course=course)
+
     def _cut(self, now: float) -> Self:
         course, share = self.course, _CUT_AGAIN
         if not self.n_cuts:
             share = _CUT
             # Up to where it was before there is little to find out: slow start goes there without asking.
             course = Course(is_warm=True, ceiling=max(self.number * _CUT, float(self.least)))
-        number = max(self.least, int(self.number * share))
+        number = min(max(self.least, int(self.number * share)), self.most)
         cut = replace(self, number=number, window=Window(since=now), course=course)
         return replace(cut, failing=0.0, cut_at=now, n_cuts=self.n_cuts + 1)
 

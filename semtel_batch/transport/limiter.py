@@ -12,6 +12,7 @@ from typing import NamedTuple
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances, period_s
 from semtel_batch.transport.limit import Limit
+from semtel_batch.transport.shares import FULL, Load
 
 # What may be saved up while idle: one second's worth, as Azure judges requests over sub-windows of 1 s or 10 s. Where
 # the server's headers show a bucket of OpenAI's kind, its own capacity holds: the whole limit.
@@ -39,6 +40,8 @@ class Bucket:
     takes_grants: bool  # whether the server's bucket is one like this, so that its whole limit may be used at once
     at: float  # when `level` was true
     share: float = 1.0  # of the rate and of what is left: the rest is for the tasks beside this one
+    whole: float | None = None  # the rate of all of them together, per second
+    granted: float | None = None  # what all of them together may have saved up, where the server has said it
     rate: float | None = None
     level: float = 0.0
     capacity: float = 1.0
@@ -58,7 +61,9 @@ class Bucket:
         if self.rate is None:
             return 0.0
         short = min(need, self.capacity) - self.level
-        return short / self.rate if short > _ROUNDING else 0.0
+        if short <= _ROUNDING:
+            return 0.0
+        return short / self.rate if self.rate > 0 else math.inf
 
     def take(self, need: float) -> None:
         if self.rate is not None:
@@ -79,12 +84,23 @@ class Bucket:
             # The user's limit is the tighter one; a daily allowance is no reason to go slower than that now.
             self.level = min(self.level, room)
             return
-        self._run_at(told, allowance.limit * self.share if self.takes_grants else None)
+        self._run_at(told, allowance.limit if self.takes_grants else None)
         self.level = room if self.takes_grants else min(self.capacity, room)
 
-    def _run_at(self, rate: float | None, capacity: float | None = None) -> None:
-        self.rate = None if rate is None else rate * self.share
-        self.capacity = max(1.0, (self.rate or 0.0) * _BURST_S) if capacity is None else capacity
+    def allow(self, share: float, now: float) -> None:
+        """Go on with another share. What was saved up goes with a share that is given away; debts stay."""
+        self.refill(now)
+        if self.level > 0:
+            self.level *= min(1.0, share / self.share) if self.share > 0 else 0.0
+        self.share = share
+        self._run_at(self.whole, self.granted)
+        self.level = min(self.level, self.capacity)
+
+    def _run_at(self, whole: float | None, granted: float | None = None) -> None:
+        self.whole, self.granted = whole, granted
+        self.rate = None if whole is None else whole * self.share
+        saved = max(1.0, (self.rate or 0.0) * _BURST_S)
+        self.capacity = saved if granted is None else granted * self.share
 
 
 class Ticket(NamedTuple):
@@ -98,12 +114,13 @@ class Budget:
     """An endpoint's requests and tokens per minute, with what is reserved and what the server says.
 
     `tasks` beside one another, this one included, each take an equal share; what the server says to be left is shared
-    too, so that one of them has it all when the others send nothing.
+    too, so that one of them has it all when the others send nothing. `allow` divides that share once more.
     """
 
     def __init__(self, *, rpm: int | None, tpm: int | None, kind: EndpointKind, now: float, tasks: int = 1) -> None:
         # Azure's buckets are not ours: its counters start anew each minute and are judged over seconds.
         takes_grants, share = kind is not EndpointKind.AZURE, 1 / max(1, tasks)
+        self._share = share
         self._requests = Bucket(given=_per_second(rpm), takes_grants=takes_grants, at=now, share=share)
         self._tokens = Bucket(given=_per_second(tpm), takes_grants=takes_grants, at=now, share=share)
         self._taken = Ticket(0, 0)
@@ -122,6 +139,21 @@ class Budget:
         """Requests of this size that it lets in a second for good; infinite without a limit."""
         requests, room = self._requests.rate, self._tokens.rate
         return min(math.inf if requests is None else requests, math.inf if room is None else room / max(1, tokens))
+
+    def allow(self, share: float, now: float) -> None:
+        """Go on with this part, 0…1, of what this process may use."""
+        for bucket in (self._requests, self._tokens):
+            bucket.allow(self._share * share, now)
+
+    @property
+    def rates(self) -> tuple[float | None, float | None]:
+        """Requests and tokens a second that it lets in; None without a limit."""
+        return self._requests.rate, self._tokens.rate
+
+    @property
+    def taken(self) -> Ticket:
+        """All that was ever let in."""
+        return self._taken
 
     def take(self, tokens: int) -> Ticket:
         """Reserve room for one request that is sent now. Failed ones count too, so it is never given back unasked."""
@@ -166,6 +198,11 @@ def _per_second(per_minute: int | None) -> float | None:
     return None if per_minute is None else per_minute / 60
 
 
+def _over(work: float, pace: float) -> float:
+    """How long work takes; for ever where there is no pace, as of an endpoint whose share others have."""
+    return work / pace if pace > 0 else math.inf
+
+
 class Standing(NamedTuple):
     """How an endpoint stands for one request."""
 
@@ -189,9 +226,24 @@ class Gate:
         self.n_taken = 0  # in flight
         self.is_open = True  # False: nothing more is sent there
         self.latency_s: float | None = None
+        self._most, self._number, self._share = limit.most, float(limit.number), FULL  # as if it had all
 
     def tokens(self, n_bytes: int, token_cap: int) -> int:
         return need_tokens(self.kind, n_bytes, token_cap)
+
+    def allow(self, share: float, now: float) -> None:
+        """Go on with this part, 0…1, of its limits; see `shares`. Those in flight are part of them."""
+        if self._share > 0:
+            self._number = self.limit.number / self._share
+        self._share = share
+        self.budget.allow(share, now)
+        self.limit = self.limit.resized(round(share * self._number), math.floor(share * self._most + _ROUNDING), now)
+
+    def load(self, is_waiting: bool) -> Load:
+        """Its counters; `is_waiting`: whether a request waits for it, among others."""
+        (n, tokens), (n_per_s, tokens_per_s) = self.budget.taken, self.budget.rates
+        busy = self.n_taken / self.limit.number if self.limit.number else 0.0
+        return Load(n, tokens, n_per_s, tokens_per_s, min(1.0, busy), is_waiting and self.is_open)
 
     def is_ready(self, tokens: int, now: float) -> bool:
         return self.n_taken < self.limit.number and self.budget.wait_s(tokens, now) <= 0
@@ -207,8 +259,8 @@ class Gate:
         n_short = self.n_taken + ahead.n + 1 - number
         return Standing(
             room_s=max(0.0, self.budget.wait_s(tokens + ahead.tokens, now, ahead.n + 1)),
-            slot_s=n_short * latency_s / number if n_short > 0 else 0.0,
-            turn_s=(self.n_taken + 1) / min(number / latency_s, self.budget.per_s(tokens)),
+            slot_s=_over(n_short * latency_s, number) if n_short > 0 else 0.0,
+            turn_s=_over(self.n_taken + 1, min(number / latency_s, self.budget.per_s(tokens))),
         )
 
     def take(self, tokens: int) -> Ticket:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from semtel_batch.errors import Incomplete, SemtelError
@@ -19,6 +19,7 @@ from semtel_batch.records import Change, Event, Pace
 from semtel_batch.transport.client import Client, Reply
 from semtel_batch.transport.rotation import Rotation
 from semtel_batch.transport.shardfile import Call
+from semtel_batch.transport.shares import Load
 from semtel_batch.transport.verdicts import Patience, Verdict, stops
 
 log = logging.getLogger("semtel_batch.transport")
@@ -85,6 +86,19 @@ class Pool:
         """Stop the pass instead of failing item after item when no member has once replied all this while."""
         if reply.status_code == 0 and all(client.replied_at < since for client in self.clients):
             raise self.clients[at].unreachable(reply)
+
+    def allow(self, shares: Mapping[str, float]) -> None:
+        """Go on with these parts, 0…1, of the members' limits; the rest is for the tasks beside this one."""
+        now = time.monotonic()
+        for client in self.clients:
+            if client.name in shares:
+                client.gate.allow(shares[client.name], now)
+        self._rotation.look()
+
+    def loads(self) -> dict[str, Load]:
+        """What each member has let in and may let in, at this moment. Safe to ask from another thread."""
+        is_waiting = self._rotation.is_waiting
+        return {client.name: client.gate.load(is_waiting) for client in self.clients}
 
     def paces(self) -> list[Pace]:
         return [pace for client in self.clients for pace in client.recorder.take()]

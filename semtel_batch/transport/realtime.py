@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from semtel_batch.crashpoints import reach
@@ -55,6 +56,7 @@ class RealtimeTransport:
         self._n_workers = sum(endpoint.concurrency for endpoint, _ in members)
         self._passes: set[Workers] = set()
         self._thread: LoopThread | None = None
+        self._starting = threading.Lock()
 
     def submit(self, shard: Shard, receipt: Receipt, note: Note) -> Receipt:
         return receipt
@@ -67,8 +69,7 @@ class RealtimeTransport:
         n_workers = max(1, min(self._n_workers, shard.n_requests))
         workers = Workers(owed, self._ask, n_workers=n_workers, sending=self.pool.sending)
         self._passes.add(workers)
-        self._thread = self._thread or LoopThread("semtel-realtime")
-        running = self._thread.start(workers.run())
+        running = self._loop_thread().start(workers.run())
         try:
             while (group := workers.groups.get()) is not None:
                 reach("realtime.not-written")
@@ -80,6 +81,19 @@ class RealtimeTransport:
             workers.ended.wait(5)
             self.pool.end_span()
             self._passes.discard(workers)
+
+    def allow(self, shares: Mapping[str, float]) -> None:
+        """Go on with these parts, 0…1, of the endpoints' limits; returns when that is so."""
+
+        async def apply() -> None:
+            self.pool.allow(shares)
+
+        self._loop_thread().start(apply()).result(_CLOSE_S)
+
+    def _loop_thread(self) -> LoopThread:
+        with self._starting:  # several threads may read answers
+            self._thread = self._thread or LoopThread("semtel-realtime")
+            return self._thread
 
     def paces(self) -> list[Pace]:
         return self.pool.paces()

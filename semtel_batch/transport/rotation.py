@@ -83,6 +83,11 @@ class Rotation:
                 self.leave(at)
             raise
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request waits for room."""
+        return bool(self._waiting)
+
     def leave(self, at: int) -> None:
         """A request has its reply, or is given up: its slot is free."""
         self.gates[at].n_taken -= 1

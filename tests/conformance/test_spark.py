@@ -6,8 +6,8 @@ These tests fail where pyspark is installed and does not start; without the extr
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,8 +40,9 @@ pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
 from pyspark.sql import SparkSession
 
-from semtel_batch.engines.spark import sharing
+from semtel_batch.engines.spark import seats, sharing
 from semtel_batch.engines.spark.cluster import Cluster
+from semtel_batch.engines.spark.queue import Queue
 from semtel_batch.engines.spark.reading import SparkReader
 
 pytestmark = pytest.mark.xdist_group("spark")
@@ -201,72 +202,102 @@ def test_a_frame_of_sparks_is_labelled_from_python(
     assert list(tmp_path.rglob("given*")) == []
 
 
-class Twice:
-    """A cluster that runs every task twice at the same time, as one that speculates."""
+class Nearby:
+    """A cluster of threads in this process."""
 
-    n_tasks = 2
+    n_tasks, host, port = 2, "127.0.0.1", 0
 
     def each(self, work: Callable[[Any], str], units: Sequence[Any], _folder: Path) -> list[str]:
-        for unit in units:
-            tries = [threading.Thread(target=work, args=(unit,)) for _ in range(2)]
-            for one in tries:
-                one.start()
-            for one in tries:
-                one.join()
-        return []
+        with ThreadPoolExecutor(self.n_tasks) as threads:
+            return list(threads.map(work, units))
+
+    def stop(self) -> None:
+        raise AssertionError("tasks end by themselves")
+
+
+class Twice(Nearby):
+    """One that runs every task twice at the same time, as where Spark speculates."""
+
+    def each(self, work: Callable[[Any], str], units: Sequence[Any], folder: Path) -> list[str]:
+        return super().each(work, [unit for unit in units for _ in range(2)], folder)
 
 
 class _Killed(BaseException):
     pass
 
 
-class Dying:
-    """A cluster whose driver dies after the first task."""
-
-    n_tasks = 2
+class Dying(Nearby):
+    """One whose driver dies when a task has answered a slice."""
 
     def each(self, work: Callable[[Any], str], units: Sequence[Any], _folder: Path) -> list[str]:
-        work(units[0])
+        with pytest.MonkeyPatch.context() as patch:
+            left = [0]
+            patch.setattr(Queue, "take", lambda _queue, _seat: left.pop() if left else None)
+            work(units[0])
         raise _Killed
+
+
+@pytest.fixture
+def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
 
 
 def ahead(cluster: Any) -> sharing.SparkAhead:
     return sharing.SparkAhead(cluster)
 
 
-def test_a_task_that_runs_twice_at_once_pays_once(
-    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+@pytest.mark.usefixtures("keyed")
+def test_a_task_that_runs_twice_at_once_pays_once(sandbox: SandboxHandle, tmp_path: Path) -> None:
     world = World(tmp_path, sandbox)
     world.run(ahead(Twice()))
     world.check_whole()
     assert world.books()["requests"]["asked"] == N
 
 
-def test_what_executors_were_answered_outlives_the_driver(
-    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
+@pytest.mark.usefixtures("keyed")
+def test_what_executors_were_answered_outlives_the_driver(sandbox: SandboxHandle, tmp_path: Path) -> None:
     world = World(tmp_path, sandbox)
     with pytest.raises(_Killed):
         world.run(ahead(Dying()))
     assert world.books()["requests"]["asked"] == SLICE_REQUESTS
-    assert world.job.store.parts(PLAN_ID) == []
     world.run()  # on one machine, for a change
     world.check_whole()
     assert world.books()["requests"]["asked"] == N
+    assert sum(pace.n_answered for pace in world.job.store.paces(PLAN_ID)) == N, "what tasks saw comes home too"
 
 
+@pytest.mark.usefixtures("keyed")
 def test_no_slice_is_begun_for_a_driver_that_died(
     sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setattr(sharing, "driving", nullcontext)
     world = World(tmp_path, sandbox)
     with pytest.raises(_Killed):
         world.run(ahead(Dying()))
     assert world.books()["requests"]["asked"] == 0
+
+
+@pytest.mark.usefixtures("keyed")
+def test_where_no_executor_reaches_the_driver_shares_are_equal(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(_address: object) -> seats.DriverLine:
+        raise seats.Lost("refused")
+
+    told: list[int] = []
+
+    def opened(*given: Any, tasks: int) -> Transport:
+        told.append(tasks)
+        return open_transport(*given, tasks=tasks)
+
+    monkeypatch.setattr(seats, "DriverLine", refused)
+    monkeypatch.setattr(seats, "open_transport", opened)
+    world = World(tmp_path, sandbox)
+    world.run(ahead(Nearby()))
+    world.check_whole()
+    assert world.books()["requests"]["asked"] == N
+    assert told == [2, 2, 2], "an equal share for each that works at the same time"
+    assert "No executor reaches the driver at 127.0.0.1" in caplog.text
 
 
 def test_a_slice_is_a_fixed_set_of_requests() -> None:

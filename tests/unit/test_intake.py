@@ -17,7 +17,7 @@ from small_job import EXPERTISE, PLAN_ID, START, TOPIC, Job, job, packed, plan, 
 from semtel_batch.conversations import load_index
 from semtel_batch.cutting import Asking, cut_shards
 from semtel_batch.generations import Ask
-from semtel_batch.intake import Intake, judged_labels
+from semtel_batch.intake import Intake, Lot, judged_labels
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts
 from semtel_batch.records import Answer, Outcome, Stage, Tier, Usage
 from semtel_batch.reuse import find_answered
@@ -301,7 +301,7 @@ def test_parts_of_several_tasks_never_have_one_name(made: Job) -> None:
     row = cut(made, per_request=1, rows=range(5))
     names = []
     for first, requests in ((100_000, (0, 1)), (0, (2, 3, 4))):
-        taking = Intake(made.store, made.plan, row, made.conversations, {}, first)
+        taking = Intake(made.store, made.plan, row, made.conversations, {}, Lot(first))
         names += [taking.take([answer(row, request, both(1))], START).answers.name for request in requests]
     assert [int(name.split(".")[1]) for name in names] == [100_001, 100_002, 1, 2, 3]
     assert intake(made, row).n_done == 5

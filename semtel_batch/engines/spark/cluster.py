@@ -48,6 +48,16 @@ class Cluster:
         """How many tasks run beside one another."""
         return max(1, int(self.spark.sparkContext.defaultParallelism))
 
+    @property
+    def host(self) -> str:
+        """The driver's address as executors know it."""
+        return str(self.spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
+
+    @property
+    def port(self) -> int:
+        """Where the driver is to be reached by our own tasks; 0: anywhere."""
+        return int(self.spark.sparkContext.getConf().get("spark.semtel.driver.port", "0") or 0)
+
     def each(self, work: Work, units: Sequence[Any], folder: Path) -> list[str]:
         """Do `work` to every unit, one a task, and give what it gave, in order.
 

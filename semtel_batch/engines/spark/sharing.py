@@ -1,4 +1,4 @@
-"""The work of a run spread over executors: shard files composed, and realtime requests asked, ahead of the driver.
+"""The work of a run spread over executors: shard files composed, and requests asked, ahead of the driver.
 
 The driver alone writes the store. What executors leave lies in the plan's folder under names fixed beforehand: files of
 requests, parts of answers with a note each. The run then finds it done; what is missing it does itself.
@@ -6,49 +6,33 @@ requests, parts of answers with a note each. The run then finds it done; what is
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from semtel_batch import config, plans
-from semtel_batch.clock import SystemClock
+from semtel_batch import plans
 from semtel_batch.engines.spark.cluster import Cluster
-from semtel_batch.intake import NUMBERS_OF_A_TASK, Intake
-from semtel_batch.keys import Keys
+from semtel_batch.engines.spark.dispatch import Dispatch
+from semtel_batch.engines.spark.seats import UNREACHED, Job, Round, Slice, take_part
 from semtel_batch.legs import compressing
-from semtel_batch.records import Receipt, Shard, Stage, Tier
+from semtel_batch.parts import JUDGED, MANIFEST, read_parts, write_part
+from semtel_batch.records import Stage
 from semtel_batch.results import NO_LABELS
 from semtel_batch.rows import Part, ShardRow
-from semtel_batch.shardfiles import custom_id, write_file
-from semtel_batch.spool import SLICE_REQUESTS, Spool, driving, slices
-from semtel_batch.transport.endpoints import open_transport
+from semtel_batch.shardfiles import write_file
+from semtel_batch.spool import Inbox, driving, judged_path, slices
 from semtel_batch.work import Work
 
-_LOOK_S = 2.0  # a lease lasts much longer
+log = logging.getLogger("semtel_batch.spark")
+
+_LOOK_S = 1.0  # a lease lasts much longer
 _DRAIN_S = 6.0  # a task hears of it within a second, and waits three for what is out
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every task of a plan is told. No key is in it: executors look into their own environment."""
-
-    plan: str  # as JSON
-    project: Path
-    folder: Path  # the plan's
-    conversations: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    row: ShardRow
-    number: int
-    registered: tuple[Part, ...]
-    tasks: int
+_MOST_SEATS = 1_000  # tasks of Spark that take slices; more would begin only to find nothing left
 
 
 class SparkAhead:
@@ -62,43 +46,122 @@ class SparkAhead:
         """Write the files of shards, but for those that the grader reads, or that a compressor goes before."""
         plain = [row for row in rows if _is_plain(work, row) and not row.shard.path.exists()]
         if len(plain) > 1:
-            self._spread(work, _compose, [_absolute(row) for row in plain], self._cluster.stop)
+            self._spread(work, _compose, [_absolute(row) for row in plain], self._cluster.stop, lambda: None)
 
-    def answer(self, work: Work, rows: Sequence[ShardRow]) -> None:
-        """Ask the realtime requests of shards, each slice in one task; what is registered is not asked again."""
-        asked = [row for row in rows if row.shard.tier is Tier.REALTIME and row.shard.stage is not Stage.GRADE]
-        open_slices = [(row, number) for row in asked for number in slices(row.shard)]
-        if len(open_slices) < 2:
+    def answer(self, work: Work, rows: Sequence[ShardRow], is_over: Callable[[ShardRow], bool]) -> None:
+        """Ask the requests of shards that are answered at once; what is registered is not asked again.
+
+        A task takes slice after slice. What flex has no room for, or not in time (`is_over`), is left to the run.
+        """
+        n_slices = sum(len(slices(row.shard)) for row in rows)
+        if n_slices < 2:
             return
-        parts = work.store.parts(work.plan.id)
-        tasks = self._tasks - 1 + min(self._cluster.n_tasks, len(open_slices))
-        units = [
-            _Slice(
-                _absolute(row), number, tuple(_found(part) for part in parts if part.shard_id == row.shard.id), tasks
-            )
-            for row, number in open_slices
-        ]
-        for row in asked:
+        for row in rows:
             work.compose(row)
+        others = self._tasks + max(0, work.store.n_working(work.clock.now()) - 1)
+        asked = _round(work, rows, others)
         with ExitStack() as driven:
             driven.enter_context(driving(work.store.files(work.plan.id)))
-            self._spread(work, _answer, units, let_go=driven.close)
+            if self._ask_sharing(work, rows, asked, is_over, driven.close):
+                return
+            n_beside = min(self._cluster.n_tasks, n_slices)
+            log.warning(
+                "No executor reaches the driver at %s: each of %d tasks keeps an equal share of the limits, whatever "
+                "the others use. Let executors connect there (spark.semtel.driver.port fixes the port).",
+                self._cluster.host,
+                n_beside,
+            )
+            asked = replace(asked, tasks=others - 1 + n_beside)
+            inbox = Inbox(work.store, [row.shard for row in rows])
+
+            def look() -> None:
+                inbox.look()
+                work.tick(f"{n_beside} tasks ask")
+
+            self._spread(work, partial(take_part, asked), range(n_slices), driven.close, look)
+
+    def _ask_sharing(
+        self,
+        work: Work,
+        rows: Sequence[ShardRow],
+        asked: Round,
+        is_over: Callable[[ShardRow], bool],
+        let_go: Callable[[], None],
+    ) -> bool:
+        """Ask with limits that move to whoever has a use for them; False if no executor reaches the driver."""
+        inbox = Inbox(work.store, [row.shard for row in rows])
+        endpoints = [
+            {member.name: member.concurrency for member in work.plan.members(way[0].shard)} for way in _ways(work, rows)
+        ]
+        cluster, n_seats = self._cluster, min(len(asked.slices), _MOST_SEATS)
+        of_slices = [one.way for one in asked.slices]
+        with Dispatch(cluster.host, cluster.port, endpoints, of_slices, cluster.n_tasks) as dispatch:
+
+            def look() -> None:
+                inbox.look()
+                for way, own in enumerate(_ways(work, rows)):
+                    if all(map(is_over, own)):
+                        dispatch.close(way)
+                work.tick(f"{dispatch.n_seats} tasks ask")
+
+            def stop() -> None:
+                dispatch.close()
+                let_go()
+
+            task = partial(take_part, replace(asked, address=dispatch.address))
+            said = self._spread(work, task, range(n_seats), stop, look)
+            for problem in dispatch.problems:
+                log.warning("An executor stopped asking, and this process goes on with what it left: %s", problem)
+        return set(said) != {UNREACHED}
 
     def _spread(
-        self, work: Work, task: Callable[[_Job, Any], str], units: Sequence[Any], let_go: Callable[[], None]
-    ) -> None:
-        """Have the cluster work while this thread keeps the plan's lease; stop it if this thread is stopped."""
+        self,
+        work: Work,
+        task: Callable[[Job, Any], str],
+        units: Sequence[Any],
+        let_go: Callable[[], None],
+        look: Callable[[], None],
+    ) -> list[str]:
+        """Have the cluster work while this thread looks and keeps the lease. Stops it if this one is stopped."""
         with ThreadPoolExecutor(1, "semtel-spark") as waiting:
             done = waiting.submit(self._cluster.each, partial(task, _job(work)), units, work.store.folder.resolve())
             try:
                 while wait([done], _LOOK_S).not_done:
                     work.extend_lease()
+                    look()
             except BaseException:
                 let_go()  # tasks then send nothing more, and let finish what is out, as it is paid for
                 if wait([done], _DRAIN_S).not_done:
                     self._cluster.stop()
                 raise
-            done.result()
+            return done.result()
+
+
+def _ways(work: Work, rows: Sequence[ShardRow]) -> list[list[ShardRow]]:
+    """Shards by the endpoints and the tier that they are asked of."""
+    ways: dict[object, list[ShardRow]] = {}
+    for row in rows:
+        ways.setdefault((work.plan.members(row.shard), row.shard.tier), []).append(row)
+    return list(ways.values())
+
+
+def _round(work: Work, rows: Sequence[ShardRow], tasks: int) -> Round:
+    parts = work.store.parts(work.plan.id)
+    asked: list[Slice] = []
+    for way, own in enumerate(_ways(work, rows)):
+        for row in own:
+            registered = tuple(_found(part) for part in parts if part.shard_id == row.shard.id)
+            judged = _judged(work, row) if row.shard.stage is Stage.GRADE else None
+            asked += (Slice(_absolute(row), number, way, registered, judged) for number in slices(row.shard))
+    return Round(tuple(asked), tasks)
+
+
+def _judged(work: Work, row: ShardRow) -> Path:
+    """Where executors find the labels that a shard of the grader's is to judge."""
+    path = judged_path(work.store.files(work.plan.id).resolve(), row.shard)
+    labels = work.to_judge(row.shard.stage, row.shard.leg)
+    write_part(path, labels.join(read_parts([row.manifest], MANIFEST).select("row"), on="row", how="semi"), JUDGED)
+    return path
 
 
 def _is_plain(work: Work, row: ShardRow) -> bool:
@@ -106,10 +169,10 @@ def _is_plain(work: Work, row: ShardRow) -> bool:
     return stage is not Stage.GRADE and compressing(work.plan.legs[row.shard.leg].strategy, stage) is None
 
 
-def _job(work: Work) -> _Job:
+def _job(work: Work) -> Job:
     project = work.store.project.resolve()
     folder = work.store.files(work.plan.id).resolve()
-    return _Job(plans.to_json(work.plan), project, folder, work.conversations.resolve())
+    return Job(plans.to_json(work.plan), project, folder, work.conversations.resolve())
 
 
 def _absolute(row: ShardRow) -> ShardRow:
@@ -121,38 +184,7 @@ def _found(part: Part) -> Part:
     return replace(part, answers=part.answers.resolve(), labels=part.labels.resolve())
 
 
-# ── in executors ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _compose(job: _Job, row: ShardRow) -> str:
+def _compose(job: Job, row: ShardRow) -> str:
+    """In an executor: write a shard's file."""
     write_file(plans.from_json(job.plan), row.shard, row.manifest, job.conversations, NO_LABELS)
     return ""
-
-
-def _answer(job: _Job, asked: _Slice) -> str:
-    plan, shard, clock = plans.from_json(job.plan), asked.row.shard, SystemClock()
-    spool = Spool(job.folder, shard, asked.number, asked.registered)
-    environ = Keys(os.environ, lambda: config.load(job.project, os.environ).key_commands)
-    with spool.held():
-        if not spool.is_wanted:
-            return ""
-        first_number = (asked.number + 1) * NUMBERS_OF_A_TASK  # below are the driver's own
-        intake = Intake(spool, plan, asked.row, job.conversations, {}, first_number)
-        done = intake.done() | _beside(shard, asked.number)
-        if len(done) >= shard.n_requests:
-            return ""
-        way = open_transport(plan.members(shard), shard.tier, environ, tasks=asked.tasks)
-        try:
-            for group in way.answers(shard, Receipt(), done):
-                intake.take(group, clock.now())
-                if not spool.is_wanted:
-                    way.cancel(shard, Receipt())
-        finally:
-            way.close()
-    return ""
-
-
-def _beside(shard: Shard, number: int) -> frozenset[str]:
-    """The requests of a shard's other slices."""
-    mine = range(number * SLICE_REQUESTS, (number + 1) * SLICE_REQUESTS)
-    return frozenset(custom_id(shard, request) for request in range(shard.n_requests) if request not in mine)

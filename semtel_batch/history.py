@@ -18,7 +18,7 @@ from semtel_batch.errors import StoreError
 from semtel_batch.parts import read_parts
 from semtel_batch.planner.learned import Doubts, Learned, Observation, counted_as
 from semtel_batch.plans import Plan
-from semtel_batch.records import Doubt, Stage, Usage
+from semtel_batch.records import Doubt, Stage, Tier, Usage
 from semtel_batch.rows import Part, PlanState, ShardRow, ShardState
 from semtel_batch.store import Store
 from semtel_batch.strategies import bare
@@ -26,6 +26,7 @@ from semtel_batch.strategies import bare
 log = logging.getLogger("semtel_batch.history")
 
 _MOST_PLANS = 20  # the newest: older ones have older prompts, models and providers' ways of counting
+_COMPLETED = "completed"  # the provider's word
 _LOOKED_INTO = 3  # parts of each group
 _BILLED = pl.Schema({"prompt_tokens": pl.UInt32, "completion_tokens": pl.UInt32, "reasoning_tokens": pl.UInt32})
 # With fewer billed, those that were are no fair sample of those that were counted.
@@ -38,6 +39,7 @@ def learn(store: Store) -> Learned:
     """What the newest plans with answers teach."""
     observations: list[Observation] = []
     doubts: list[Doubts] = []
+    returned: list[tuple[str, float]] = []
     n_plans = 0
     for row in store.plan_rows():
         if row.state is PlanState.PLANNED:
@@ -46,10 +48,22 @@ def learn(store: Store) -> Learned:
         observations += _of_plan(store, plan)
         if row.state is PlanState.DONE:
             doubts += _doubts(store, plan)
+        returned += _returned(store, plan)
         n_plans += 1
         if n_plans == _MOST_PLANS:
             break
-    return Learned(observations=tuple(observations), doubts=tuple(doubts))
+    return Learned(observations=tuple(observations), doubts=tuple(doubts), returned=tuple(returned))
+
+
+def _returned(store: Store, plan: Plan) -> Iterator[tuple[str, float]]:
+    """How long each batch took that completed: the model, and seconds until it was seen to have ended."""
+    shards = {row.shard.id: row.shard for row in store.shards(plan.id) if row.shard.tier is Tier.BATCH}
+    for shard_id, tries in store.submissions(plan.id).items():
+        last = tries[-1]
+        sent_at, back_at = last.submitted_at, last.ended_at
+        if shard_id in shards and last.status == _COMPLETED and sent_at is not None and back_at is not None:
+            model = plan.endpoint(shards[shard_id].endpoint).priced_as
+            yield model, max(1.0, (back_at - sent_at).total_seconds())
 
 
 def _doubts(store: Store, plan: Plan) -> Iterator[Doubts]:

@@ -12,6 +12,7 @@ from semtel_batch.families import family_with, is_openai
 from semtel_batch.planner.cascade import doubted, second_endpoint, told
 from semtel_batch.planner.constraints import dollars
 from semtel_batch.planner.estimate import COMPRESSING, n_answered
+from semtel_batch.planner.fallback import is_hedged
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import counted_as
 from semtel_batch.planner.packsizes import about_packs
@@ -126,7 +127,9 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
         if problem is not None:
             yield problem.message
     windowed = chosen.strategy.tier in WINDOW_S
-    if windowed and deadline_s is not None and deadline_s - chosen.time_s < HOUR_S:
+    if is_hedged(job, chosen.strategy, chosen.time_s):
+        yield _about_hedge(job, chosen, endpoint)
+    elif windowed and deadline_s is not None and deadline_s - chosen.time_s < HOUR_S:
         yield (
             "The deadline leaves less than an hour after the completion window: what comes back in its last minutes, "
             "or not at all, is asked again after it."
@@ -142,6 +145,19 @@ def _about_time(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]
             f"Endpoint {endpoint.name!r} names no enqueued_tokens limit: one completion window is counted on, and a "
             "provider that queues fewer tokens makes it several."
         )
+
+
+def _about_hedge(job: Job, chosen: Estimate, endpoint: Endpoint) -> str:
+    first = [line for line in chosen.lines if line.part == Stage.CLASSIFY.value]
+    asked = sum(line.n_requests for line in first)
+    taken = sum(line.n_requests for line in first if line.tier is Tier.REALTIME)
+    n = job.learned.turnaround(endpoint.priced_as).n
+    known = f"measured on {n} batches" if n else "assumed: half of them within 2.5 hours"
+    return (
+        f"Batches may take a day, longer than the deadline: what is not back in time is taken back and asked in "
+        f"realtime, {100 * taken / max(1, asked):.0f} % is expected to be ({known}). For that, keep "
+        "semtel-batch collect --wait running."
+    )
 
 
 def _about_windows(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[str]:

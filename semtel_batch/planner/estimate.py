@@ -21,6 +21,7 @@ from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_with
 from semtel_batch.planner.cascade import doubted, doubted_tier, second_endpoint
 from semtel_batch.planner.evidence import quality
+from semtel_batch.planner.fallback import Fallback, divided, fallback
 from semtel_batch.planner.interval import Spread, either_price, interval
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import Known, Versions, counted_as
@@ -49,6 +50,7 @@ class Draft:
     main: tuple[Load, ...] = ()  # what its stages put on the endpoint, in order
     follow_ups: tuple[Load, ...] = ()  # and what is asked again
     n_conversations: int = 0
+    fallback: Fallback | None = None  # batches that the deadline may take back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +102,17 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     if doubtful is not None and doubtful.endpoint is endpoint:
         again.insert(0, doubtful.part)
     escalated = doubtful if doubtful is not None and doubtful.endpoint is not endpoint else None
-    priced = [Priced(part, endpoint, job.prices.prices[endpoint.name, part.tier]) for part in (*main, *again)]
+    asked_again = tuple(part.load() for part in again)
+    elsewhere = [(escalated.endpoint, escalated.part.load())] if escalated else []
+    run_s = total_s(endpoint, loads, asked_again, beside, elsewhere)
+    held = fallback(job, strategy, endpoint, (loads, asked_again), run_s)
+    priced = _priced(case, main, again, held)
     shortened = shortened_by(job, strategy)
     asked = [*priced, *([escalated] if escalated else [])]
     lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))
     usd = sum((line.usd for line in lines), Decimal(0))
-    asked_again = tuple(part.load() for part in again)
-    elsewhere = [(escalated.endpoint, escalated.part.load())] if escalated else []
-    time_s = max(
-        total_s(endpoint, loads, asked_again, beside, elsewhere),
-        shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0,
-    )
+    run_s = run_s if held is None else job.objective.deadline_s or run_s
+    time_s = max(run_s, shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0)
     other = (escalated.part.spread, escalated.price, escalated.endpoint.priced_as) if escalated else None
     within = interval(usd, [(one.part.spread, one.price) for one in priced], job.learned, case.model, other)
     within = either_price(within, usd, [_later(job, one.part, one.price, one.endpoint, time_s) for one in asked])
@@ -133,7 +135,20 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
         main=loads,
         follow_ups=asked_again,
         n_conversations=len(lengths),
+        fallback=held,
     )
+
+
+def _priced(case: _Case, main: Sequence[Part], again: Sequence[Part], held: Fallback | None) -> list[Priced]:
+    """The parts with their prices; of batches that the deadline may take back, each in what it will probably be."""
+    prices = case.job.prices.prices
+    first, rest = (
+        [Priced(part, case.endpoint, prices[case.endpoint.name, part.tier]) for part in parts]
+        for parts in (main, again)
+    )
+    if held is not None:
+        first = divided(first, prices[case.endpoint.name, Tier.REALTIME], held)
+    return [*first, *rest]
 
 
 def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> Priced | None:

@@ -9,13 +9,14 @@ not keep it, or is slower than its limits say; turnaround times decide only what
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,9 +47,10 @@ class Turnaround:
 
     def quantile(self, share: float) -> float:
         """Give the time within which this share of batches is back."""
-        return self.median_s * math.exp(self.spread * float(special.ndtri(share)))
+        return self.median_s * math.exp(self.spread * _NORMAL.inv_cdf(share))
 
 
+_NORMAL = NormalDist()
 ASSUMED = Turnaround()
 _PRIOR_N = 4  # batches that the assumption counts for
 
@@ -118,27 +120,78 @@ def take_back(
     return taken
 
 
-def reserve(
-    turnaround: Turnaround, deadline_s: float, tokens: float, realtime: Realtime, *, n_chunks: int = N_CHUNKS
-) -> float | None:
-    """Give φ, the share of the batch's tokens that realtime must be able to take back; None if it can't keep up.
+# ── what a plan expects of it ───────────────────────────────────────────────────────────────────────────────────────
 
-    At the latest moment to switch, t = deadline - tokens·φ/pace, the share out is at most φ in 99 of 100 jobs: the
-    fixed point of φ = upper(1 - F(t(φ))), chunks being binomial. This is what the program reserves, and what a plan
-    says it will probably cost; the promise itself rests on `take_back`.
+LEAD_S = LOOK_S + CANCEL_S + MARGIN_S
+"""What realtime must leave of a deadline: a look, a batch's end, and what is left over."""
+
+_OF_DAY, _OWN = 0.8, 0.6  # of a turnaround's spread: shared by all of a job's batches, and each one's own; assumed
+_DAYS = 41  # of equal probability
+_LOOKS = 96  # at most, in the model of a job
+_RARE = 0.99
+
+
+def share_out(turnaround: Turnaround, deadline_s: float, needed_s: float, *, n_chunks: int = N_CHUNKS) -> float:
+    """Give the share of a job's batches that realtime must keep room for; `needed_s`: of realtime for the whole job.
+
+    Of 99 jobs in 100 no more is out at the latest moment to switch, t = deadline - lead - φ·needed: the least fixed
+    point of φ = upper(1 - F(t(φ))), chunks being binomial. 1 where realtime can't keep up.
     """
-    if realtime.seconds(tokens) > deadline_s - MARGIN_S:
-        return None
-    phi = 1.0
-    for _ in range(50):
-        switch_s = deadline_s - MARGIN_S - realtime.seconds(tokens * phi)
-        late = 1 - turnaround.done_by(switch_s)
-        upper = (
-            1.0
-            if late >= 1
-            else min(1.0, (math.ceil(float(special.bdtrik(0.99, n_chunks, late))) if late > 0 else 0) / n_chunks)
-        )
-        if abs(upper - phi) < 1e-3:
+    phi = 0.0
+    for _ in range(n_chunks + 1):
+        late = 1 - turnaround.done_by(deadline_s - LEAD_S - needed_s * phi)
+        upper = _upper(n_chunks, late) / n_chunks
+        if upper <= phi + 1e-9:
             break
-        phi = min(phi, max(upper, 0.0))
+        phi = upper
     return phi
+
+
+def _upper(n: int, share: float) -> int:
+    """The least count that a binomial one exceeds once in a hundred times at most."""
+    below = 0.0
+    for count in range(n):
+        below += math.comb(n, count) * share**count * (1 - share) ** (n - count)
+        if below >= _RARE:
+            return count
+    return n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """The share of a job that will be asked in realtime after all."""
+
+    mean: float
+    high: float  # in 95 jobs of 100 no more
+
+
+@functools.lru_cache(maxsize=4_096)
+def taken_back(turnaround: Turnaround, deadline_s: float, needed_s: float) -> TakenBack:
+    """Say how much `take_back` takes of a job of many chunks that would need `needed_s` of realtime.
+
+    Chunks as a fluid, and days of equal probability on which all batches are slow or fast together: at every look just
+    as much is taken as makes the rest fit behind it.
+    """
+    look_s = max(LOOK_S, deadline_s / _LOOKS)
+    tick_s = look_s + CANCEL_S
+    moods = np.array([_NORMAL.inv_cdf((k + 0.5) / _DAYS) for k in range(_DAYS)]) * _OF_DAY * turnaround.spread
+    out, owed_s, taken, before = np.ones(_DAYS), np.zeros(_DAYS), np.zeros(_DAYS), np.ones(_DAYS)
+    for now in np.arange(0.0, deadline_s, look_s).tolist():
+        still = _still_out(now, turnaround, moods)
+        out *= still / np.maximum(before, 1e-12)
+        before = still
+        idle, busy = np.maximum(0.0, tick_s - owed_s), np.maximum(0.0, owed_s - tick_s)
+        over = out * needed_s + busy - (deadline_s - now - tick_s - MARGIN_S)
+        take = np.where(over > idle, out, np.clip(over / needed_s, 0.0, out))
+        out, taken = out - take, taken + take
+        owed_s = np.maximum(0.0, owed_s + take * needed_s - look_s)
+    ordered = np.sort(taken)
+    return TakenBack(mean=float(ordered.mean()), high=float(ordered[math.ceil(0.95 * _DAYS) - 1]))
+
+
+def _still_out(now: float, turnaround: Turnaround, moods: Floats) -> Floats:
+    """The share of batches that are not back by then, on each day."""
+    if now <= 0:
+        return np.ones(len(moods))
+    steps = (math.log(now / turnaround.median_s) - moods) / (_OWN * turnaround.spread)
+    return np.array([0.5 * math.erfc(step / math.sqrt(2)) for step in steps.tolist()])

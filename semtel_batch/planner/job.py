@@ -55,6 +55,7 @@ class Job:
     compressed: Compressed | None = None  # None: nothing is compressed
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …
+    share: float = 1.0  # of a whole job's tokens, where this is a part of one
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property
@@ -101,6 +102,7 @@ def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:
         truncated_lengths=truncated,
         answered=_answered_part(job.answered, mask),
         rows=None if job.rows is None else job.rows[mask],
+        share=job.share * float(job.lengths[mask].sum()) / max(1, int(job.lengths.sum())),
     )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from semtel_batch.families import family_of
+from semtel_batch.planner.hedge import Turnaround
+from semtel_batch.planner.hedge import learned as turnaround_of
 from semtel_batch.records import Stage, Strategy, Tier, Usage
 from semtel_batch.strategies import bare
 
@@ -111,6 +113,7 @@ class Learned:
 
     observations: tuple[Observation, ...] = ()
     doubts: tuple[Doubts, ...] = ()
+    returned: tuple[tuple[str, float], ...] = ()  # of batches that came home whole: the model, and seconds waited
     _fits: dict[str, PromptFit] = field(default_factory=dict, compare=False, repr=False)
 
     def prompt(self, model: str, *, encoding_known: bool | None = None) -> PromptFit:
@@ -162,6 +165,10 @@ class Learned:
         own = [o for o in self.doubts if (o.model, o.strategy) == (model, bare(strategy))]
         doubted, n = counted or (sum(o.n_doubted for o in own), sum(o.n_items for o in own))
         return _share("flag" if strategy.escalate is None else "escalate", doubted, n)
+
+    def turnaround(self, model: str) -> Turnaround:
+        """How long a model's batches take to come back."""
+        return turnaround_of([seconds for name, seconds in self.returned if name == model])
 
     def cached(self, model: str, tier: Tier) -> Known | None:
         """Share of prompt tokens that were read from the provider's cache; None where nothing was billed yet."""

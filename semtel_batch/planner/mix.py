@@ -34,6 +34,16 @@ _TINY = 1e-9  # a share below this is the solver's rounding, not a decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ease:
+    """A step that loosens a limit: by `share` units, or by `share` of what the columns of `weight` use of it."""
+
+    name: str  # what is loosened; several limits may be by one step
+    step: str
+    weight: Floats | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """Σ weight·x ≤ at_most. `weight` is per conversation, one figure a column; `unit` says what is counted."""
 
@@ -41,6 +51,13 @@ class Limit:
     at_most: float
     weight: Floats
     unit: str = ""
+    wish: str = ""  # which of the user's it comes from
+    eases: tuple[Ease, ...] = ()
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> Limit:
+        """The same for some of the columns."""
+        eases = (one if one.weight is None else replace(one, weight=one.weight[kept]) for one in self.eases)
+        return replace(self, weight=self.weight[kept], eases=tuple(eases))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +104,7 @@ class Problem:
 
     def take(self, kept: npt.NDArray[np.bool_]) -> Problem:
         """Keep some of the columns."""
-        limits = [replace(one, weight=one.weight[kept]) for one in self.limits]
-        return replace(self, columns=self.columns.take(kept), limits=tuple(limits))
+        return replace(self, columns=self.columns.take(kept), limits=tuple(one.take(kept) for one in self.limits))
 
     def without(self, names: Sequence[str]) -> Problem:
         return self.with_limits([one for one in self.limits if one.name not in names])
@@ -102,6 +118,16 @@ class Mix:
     usd: float
     loss: Floats  # expected disagreements per classifier
     prices: dict[str, float]  # by limit: US dollars that one more unit of it saves, at the margin; 0 where it has slack
+
+    def savings(self, limits: Sequence[Limit]) -> dict[tuple[str, str], float]:
+        """US dollars that each step of these limits would save, at the margin, by what is loosened and by how much."""
+        found: dict[tuple[str, str], float] = {}
+        for limit in limits:
+            for ease in limit.eases:
+                units = ease.share if ease.weight is None else ease.share * float(ease.weight @ self.x)
+                key = (ease.name, ease.step)
+                found[key] = found.get(key, 0.0) + self.prices[limit.name] * units
+        return found
 
 
 @dataclass(frozen=True, slots=True)

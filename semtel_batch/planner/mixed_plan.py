@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from semtel_batch.planner.caching import leg_keys
@@ -11,13 +12,6 @@ from semtel_batch.plans import Leg, MixShare, ShadowPrice
 from semtel_batch.records import Endpoint
 
 _LEAST_USD = 1e-6  # of a step; less is the solver's rounding
-_LEAST_PRICE = 1e-12  # of a unit
-
-_STEPS = {
-    "deadline": ("deadline", "one hour more", 3_600.0),
-    "deadline after batches": ("deadline", "one hour more after the batches' windows", 3_600.0),
-    "budget": ("budget", "one dollar more", 1.0),
-}
 
 
 def legs(job: Job, mixed: Mixed) -> tuple[Leg, ...]:
@@ -46,8 +40,7 @@ def endpoints(job: Job, mixed: Mixed) -> tuple[Endpoint, ...]:
 
 def shares(mixed: Mixed) -> tuple[MixShare, ...]:
     """What goes where, stratum by stratum."""
-    binding = [name for name, usd in mixed.solution.prices.items() if usd > _LEAST_PRICE]
-    cells = sorted(mixed.cells, key=lambda cell: (cell.slice.stratum, cell.leg))
+    cells = sorted(mixed.shares, key=lambda cell: (cell.slice.stratum, cell.leg))
     return tuple(
         MixShare(
             leg=cell.leg,
@@ -56,13 +49,13 @@ def shares(mixed: Mixed) -> tuple[MixShare, ...]:
             n_conversations=cell.n,
             usd=Decimal(repr(round(cell.usd, 6))),
             label_change=mixed.served[cell.leg].draft.estimate.quality.label_change,
-            reason=_reason(cell.slice.high - cell.slice.low, binding),
+            reason=_reason(cell.slice.high - cell.slice.low, mixed.binding),
         )
         for cell in cells
     )
 
 
-def _reason(share: float, binding: list[str]) -> str:
+def _reason(share: float, binding: Sequence[str]) -> str:
     limits = " and the ".join(binding)
     if not limits:
         return "the cheapest for these"
@@ -71,21 +64,11 @@ def _reason(share: float, binding: list[str]) -> str:
     return f"the cheapest for these at what the {limits} cost"
 
 
-def shadow_prices(mixed: Mixed, n_conversations: int) -> tuple[ShadowPrice, ...]:
+def shadow_prices(mixed: Mixed) -> tuple[ShadowPrice, ...]:
     """What one step more of each limit that binds would do to the bill, at the margin: the program's duals."""
-    found = []
-    for name, usd in mixed.solution.prices.items():
-        constraint, step, size = _step(name, n_conversations)
-        change = -usd * size
-        if change < -_LEAST_USD:
-            found.append(ShadowPrice(constraint=constraint, step=step, usd=Decimal(repr(round(change, 6)))))
+    found = [
+        ShadowPrice(constraint=name, step=step, usd=Decimal(repr(round(-usd, 6))))
+        for (name, step), usd in mixed.savings.items()
+        if usd > _LEAST_USD
+    ]
     return tuple(sorted(found, key=lambda one: one.usd))
-
-
-def _step(name: str, n_conversations: int) -> tuple[str, str, float]:
-    if name in _STEPS:
-        return _STEPS[name]
-    if name.startswith("agreement on "):
-        what = name.removeprefix("agreement on ")
-        return f"disagreement on {what}", f"one point of disagreement on {what} more", 0.01 * n_conversations
-    return name, "1M more enqueued tokens", 1e6

@@ -19,13 +19,14 @@ import numpy.typing as npt
 from semtel_batch.planner.constraints import Constraint
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.job import Job, groups, part_of
-from semtel_batch.planner.mix import Columns, Floats, Limit, Mix, Problem, loss_limits, solve, stretch, trim
+from semtel_batch.planner.mix import Columns, Ease, Floats, Limit, Mix, Problem, loss_limits, solve, stretch, trim
 from semtel_batch.planner.path import intervals
 from semtel_batch.planner.room import Lengths, RequestCounter
-from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, LegLoad, Load, part_s
+from semtel_batch.planner.schedule import Cell, times
+from semtel_batch.planner.timing import LegLoad, Load
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, Slice, Strata
-from semtel_batch.records import Classifier, Endpoint, Strategy
+from semtel_batch.records import Classifier, Endpoint, Strategy, Tier
 from semtel_batch.strata import stratum_of, uniforms
 from semtel_batch.strategies import Recipe
 
@@ -35,6 +36,7 @@ SHARES = (0.5, 0.8, 0.95)  # of the conversations, by length: where the strata's
 LEAST_STRATUM = 100  # conversations: a pack of 20 needs several packs to be worth a stratum
 LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
 _TRIES = 6  # of tightening limits until what was rounded keeps them
+_LEAST_PRICE = 1e-12  # of a unit of a limit; less is the solver's rounding
 _LEAST_TIGHTER = 0.015  # by which a try is tighter than the one before, at least
 
 
@@ -65,15 +67,16 @@ class Mixed:
 
     strata: Strata
     served: tuple[Served, ...]
-    cells: tuple[Cell, ...]
-    solution: Mix
+    shares: tuple[Share, ...]
+    binding: tuple[str, ...]  # limits that cost something at the margin
+    savings: dict[tuple[str, str], float]  # of steps beyond limits, in US dollars; see `mix.Mix.savings`
     estimate: Estimate
     n_reused: int
     reused_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Share:
     """One share of one stratum, by leg."""
 
     leg: int
@@ -123,7 +126,7 @@ def nearest_mixes(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequ
         return {}
     found: dict[str, float] = {}
     for one in limits:
-        names = [row.name for row in problem.limits if row.name.startswith(one.name)]
+        names = [row.name for row in problem.limits if row.wish == one.name]
         factor = stretch(problem, names)
         if factor is not None:
             found[one.name] = factor * float(one.limit)
@@ -152,11 +155,7 @@ def _without_crumbs(problem: Problem) -> tuple[Problem, Mix] | None:
     kept = used[arms] >= LEAST_LEG * problem.sizes.sum()
     if kept.all() or not kept.any():
         return problem, found
-    smaller = replace(
-        problem,
-        columns=problem.columns.take(kept),
-        limits=tuple(replace(one, weight=one.weight[kept]) for one in problem.limits),
-    )
+    smaller = problem.take(kept)
     without = solve(smaller)
     return (problem, found) if without is None else (smaller, without)
 
@@ -187,18 +186,18 @@ class _Bench:
         """The program; None if no way can be used in some stratum."""
         sizes = np.bincount(self.stratum, minlength=self.strata.n).astype(float)
         deadline_s = next((float(one.limit) for one in limits if one.name == "deadline"), None)
-        rows: list[_Row] = []
+        rows: list[Cell] = []
         for number in np.flatnonzero(sizes).tolist():
             part = part_of(self.job, self.stratum == number)
-            priced = ((k, self._priced(part, way)) for k, way in enumerate(self.ways))
-            rows += [_Row(number, k, self.ways[k], draft, sizes[number]) for k, draft in priced if not draft.problem]
+            priced = ((k, way.endpoint, self._priced(part, way)) for k, way in enumerate(self.ways))
+            rows += [Cell(number, k, at, draft, sizes[number]) for k, at, draft in priced if not draft.problem]
         rows = [row for row in rows if deadline_s is None or row.windows_s <= deadline_s]
         if len({row.stratum for row in rows}) < np.count_nonzero(sizes):
             return None
         columns = Columns(
             stratum=np.array([row.stratum for row in rows]),
-            partition=np.array([row.way.partition for row in rows]),
-            block=np.array([row.way.block for row in rows]),
+            partition=np.array([self.ways[row.arm].partition for row in rows]),
+            block=np.array([self.ways[row.arm].block for row in rows]),
             arm=np.array([row.arm for row in rows]),
             usd=np.array([float(row.draft.estimate.usd) / row.n for row in rows]),
             loss=np.array([self._loss(row) for row in rows]),
@@ -208,22 +207,24 @@ class _Bench:
     def _priced(self, part: Job, way: Way) -> Draft:
         return estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
 
-    def _loss(self, row: _Row) -> list[float]:
+    def _loss(self, row: Cell) -> list[float]:
         change = row.draft.estimate.quality.label_change
-        return [change if c in row.way.group else 0.0 for c in self.job.classifiers]
+        return [change if c in self.ways[row.arm].group else 0.0 for c in self.job.classifiers]
 
-    def _limits(self, limits: Sequence[Constraint], rows: Sequence[_Row], columns: Columns) -> Iterator[Limit]:
+    def _limits(self, limits: Sequence[Constraint], rows: Sequence[Cell], columns: Columns) -> Iterator[Limit]:
         n = float(len(self.job.lengths))
         for one in limits:
             most = float(one.limit)
             if one.name == "budget":
                 high = np.array([float(row.draft.estimate.usd_high) / row.n for row in rows])
-                yield Limit(name="budget", at_most=most, weight=high, unit="USD")
+                ease = Ease(name="budget", step="one dollar more", weight=None, share=1.0)
+                yield Limit(name="budget", wish="budget", at_most=most, weight=high, unit="USD", eases=(ease,))
             elif one.name == "agreement":
                 names = [f"agreement on {c.name}" for c in self.job.classifiers]
-                yield from loss_limits(columns, np.full(len(names), most * n), names)
+                for row in loss_limits(columns, np.full(len(names), most * n), names):
+                    yield replace(row, wish=one.name, eases=(_one_point(row.name.removeprefix("agreement on "), n),))
             else:
-                yield from _times(rows, most)
+                yield from times(self.job, rows, most)
 
     def rounded(self, problem: Problem, solution: Mix) -> Mixed:
         """Give every way its slices, and price the legs on those they serve."""
@@ -236,21 +237,22 @@ class _Bench:
             arm = int(problem.columns.arm[column])
             piece = Slice(stratum=int(problem.columns.stratum[column]), low=low, high=high)
             by_way.setdefault(arm, []).append((piece, column))
-        served, cells = [], []
+        served, shares = [], []
         for leg, (arm, pieces) in enumerate(sorted(by_way.items())):
             slices = _joined(piece for piece, _ in pieces)
             served.append(Served(way=self.ways[arm], slices=slices, draft=self._leg(self.ways[arm], slices)))
             unit = {piece.stratum: float(problem.columns.usd[column]) for piece, column in pieces}
             for one in slices:
                 n = int(self._served(one).sum())
-                cells.append(Cell(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
+                shares.append(Share(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
         drafts = tuple(one.draft for one in served)
         whole = total(drafts, _loads(self.job, served), _worst_change(self.job, served))
         return Mixed(
             strata=self.strata,
             served=tuple(served),
-            cells=tuple(cells),
-            solution=solution,
+            shares=tuple(shares),
+            binding=tuple(name for name, usd in solution.prices.items() if usd > _LEAST_PRICE),
+            savings=solution.savings(problem.limits),
             estimate=whole,
             n_reused=sum(self._reused(one)[0] for one in served),
             reused_usd=sum((self._reused(one)[1] for one in served), Decimal(0)),
@@ -286,59 +288,6 @@ def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:
             yield Way(recipe=recipe, strategy=strategy, endpoint=endpoint, group=group, partition=number, block=block)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    stratum: int
-    arm: int
-    way: Way
-    draft: Draft
-    n: float
-
-    @property
-    def windows_s(self) -> float:
-        """The completion windows that it needs one after the other, however little is asked."""
-        return float(sum(WINDOW_S[load.tier] for load in (*self.draft.main, *self.draft.follow_ups) if _waits(load)))
-
-    def at_once_s(self, loads: Sequence[Load]) -> float:
-        """Time of what is asked at once, a conversation."""
-        share = 1 + len(self.draft.estimate.pool)  # endpoints that take part
-        return sum(part_s(self.way.endpoint, load) for load in loads if load.tier not in WINDOW_S) / self.n / share
-
-    @property
-    def queued(self) -> float:
-        """Tokens that wait in the provider's queue, a conversation."""
-        return sum(load.prompt_tokens for load in self.draft.main if _waits(load)) / self.n
-
-
-def _waits(load: Load) -> bool:
-    return load.tier in WINDOW_S and load.n_requests > 0
-
-
-def _times(rows: Sequence[_Row], deadline_s: float) -> Iterator[Limit]:
-    """What a deadline leaves: for realtime, for what is asked again after the windows, and for each queue.
-
-    Realtime runs while batches wait, one endpoint after the other; what batches leave unanswered is asked after them.
-    """
-    windows = np.array([row.windows_s for row in rows])
-    main = np.array([row.at_once_s(row.draft.main) for row in rows])
-    again = np.array([row.at_once_s(row.draft.follow_ups) for row in rows])
-    waiting = windows > 0
-    yield Limit(name="deadline", at_most=deadline_s, weight=np.where(waiting, 0.0, main + again), unit="s")
-    if not waiting.any():
-        return
-    endpoints = {row.way.endpoint.name: row.way.endpoint for row in rows}
-    longest = float(windows.max())
-    turns = max(1, int(deadline_s // longest))
-    left = max(0.0, deadline_s - longest + OVERLAP_S)
-    yield Limit(name="deadline after batches", at_most=left, weight=np.where(waiting, main + again, 0.0), unit="s")
-    for name, endpoint in endpoints.items():
-        if endpoint.enqueued_tokens:
-            # With several queues one after the other, a part of it all is in one: the limit is the provider's figure.
-            here = np.array([row.queued / turns if row.way.endpoint.name == name else 0.0 for row in rows])
-            most = float(endpoint.enqueued_tokens)
-            yield Limit(name=f"enqueued tokens of {name}", at_most=most, weight=here, unit="tokens")
-
-
 # ── legs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -367,12 +316,23 @@ def _loads(job: Job, served: Sequence[Served]) -> list[LegLoad]:
     return [
         LegLoad(
             endpoint=one.way.endpoint,
-            main=one.draft.main,
+            main=tuple(_as_planned(one.draft, load) for load in one.draft.main),
             follow_ups=one.draft.follow_ups,
+            due_s=(job.objective.deadline_s or 0.0) if one.draft.fallback is not None else 0.0,
             beside=tuple(other for other in job.endpoints if other.name in one.draft.estimate.pool),
         )
         for one in served
     ]
+
+
+def _as_planned(draft: Draft, load: Load) -> Load:
+    """What a leg may have to ask: all that is hedged, in realtime."""
+    return load if draft.fallback is None else replace(load, tier=Tier.REALTIME)
+
+
+def _one_point(classifier: str, n: float) -> Ease:
+    step = f"one point of disagreement on {classifier} more"
+    return Ease(name=f"disagreement on {classifier}", step=step, weight=None, share=0.01 * n)
 
 
 def _worst_change(job: Job, served: Sequence[Served]) -> float:

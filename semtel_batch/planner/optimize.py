@@ -259,7 +259,7 @@ def _mixed_plan(
         prompt_sizes=tuple(dict.fromkeys(sizes)),
         strata=mixed.strata,
         mix=mixed_plan.shares(mixed),
-        shadow_prices=mixed_plan.shadow_prices(mixed, len(job.lengths)),
+        shadow_prices=mixed_plan.shadow_prices(mixed),
     )
 
 

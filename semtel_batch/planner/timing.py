@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from semtel_batch.planner.hedge import LEAD_S
 from semtel_batch.records import Endpoint, Tier
 
 HOUR_S = 3_600.0
@@ -23,6 +24,7 @@ _USABLE = 0.85
 # A completion window ends at the provider's latest hour; batches mostly come back long before it. What is then asked
 # again at once is taken to fit in before the window's end if it needs no more than this; only the rest is added.
 OVERLAP_S = HOUR_S
+_AT_ONCE = "requests at once"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +50,27 @@ def realtime_s(endpoint: Endpoint, load: Load, beside: Sequence[Endpoint] = ()) 
         one = replace(load, n_requests=1, prompt_tokens=0, cap_tokens=0, completion_tokens=answer)
         rate = sum(1 / realtime_s(member, load) for member in (endpoint, *beside))
         return max(1 / rate, realtime_s(endpoint, one))
+    at_once = min(endpoint.concurrency, _IN_FLIGHT)
+    last_round_s = _latency_s(load) * (math.ceil(load.n_requests / at_once) - load.n_requests / at_once)
+    found = resources_s(endpoint, load)
+    return max(found[_AT_ONCE] + last_round_s, *found.values())
+
+
+def resources_s(endpoint: Endpoint, load: Load) -> dict[str, float]:
+    """The time that each limit alone makes of what is asked at once; each is linear in what is asked."""
+    if not load.n_requests:
+        return {}
+    found = {_AT_ONCE: _latency_s(load) * load.n_requests / min(endpoint.concurrency, _IN_FLIGHT)}
+    if endpoint.rpm:
+        found["requests a minute"] = load.n_requests / (_USABLE * endpoint.rpm) * 60
+    if endpoint.tpm:
+        found["tokens a minute"] = (load.prompt_tokens + load.cap_tokens) / (_USABLE * endpoint.tpm) * 60
+    return found
+
+
+def _latency_s(load: Load) -> float:
     slowdown = _FLEX_SLOWDOWN if load.tier is Tier.FLEX else 1
-    latency = (_FIRST_TOKEN_S + _TOKEN_S * load.completion_tokens / load.n_requests) * slowdown
-    rounds = math.ceil(load.n_requests / min(endpoint.concurrency, _IN_FLIGHT))
-    by_requests = load.n_requests / (_USABLE * endpoint.rpm) * 60 if endpoint.rpm else 0.0
-    tokens = load.prompt_tokens + load.cap_tokens
-    by_tokens = tokens / (_USABLE * endpoint.tpm) * 60 if endpoint.tpm else 0.0
-    return max(by_requests, by_tokens, latency * rounds)
+    return (_FIRST_TOKEN_S + _TOKEN_S * load.completion_tokens / load.n_requests) * slowdown
 
 
 def window_s(endpoint: Endpoint, load: Load) -> float:
@@ -97,6 +113,7 @@ class LegLoad:
     main: tuple[Load, ...]
     follow_ups: tuple[Load, ...]
     beside: tuple[Endpoint, ...] = ()
+    due_s: float = 0.0  # batches that are to be back by then, or else are asked as `main` says; 0: there are none
 
     @property
     def waits(self) -> bool:
@@ -109,17 +126,19 @@ def mixed_s(legs: Sequence[LegLoad]) -> float:
     Endpoints are asked at once one after the other. What batches leave unanswered is asked after the last window.
     """
     windows = at_once = later = 0.0
-    for endpoint in dict.fromkeys(leg.endpoint for leg in legs):
-        mine = [leg for leg in legs if leg.endpoint == endpoint]
+    for endpoint, beside in dict.fromkeys((leg.endpoint, leg.beside) for leg in legs):
+        mine = [leg for leg in legs if (leg.endpoint, leg.beside) == (endpoint, beside)]
         stages = [_summed([leg.main[i] for leg in mine if i < len(leg.main)]) for i in range(_most_stages(mine))]
         again = _summed([load for leg in mine if leg.waits for load in leg.follow_ups])
         stages = [*stages, again]
         windows = max(windows, sum(_longest(endpoint, loads) for loads in stages))
         direct = [load for leg in mine if not leg.waits for load in leg.follow_ups]
         direct += [load for leg in mine for load in leg.main]
-        beside = mine[0].beside
         at_once += sum(part_s(endpoint, load, beside) for load in _summed(direct) if load.tier not in WINDOW_S)
         later += sum(part_s(endpoint, load, beside) for load in again if load.tier not in WINDOW_S)
+    due_s = max((leg.due_s for leg in legs), default=0.0)
+    if due_s:  # all that is hedged can still be asked at once
+        at_once = max(due_s, at_once + LEAD_S)
     if not windows:
         return at_once + later
     return max(windows, at_once) + max(0.0, later - OVERLAP_S)

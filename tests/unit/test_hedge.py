@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semtel_batch.planner.hedge import ASSUMED, MARGIN_S, Out, Realtime, Turnaround, learned, reserve, take_back
+from semtel_batch.planner.hedge import (
+    ASSUMED,
+    MARGIN_S,
+    Out,
+    Realtime,
+    Turnaround,
+    learned,
+    share_out,
+    take_back,
+    taken_back,
+)
 
 HOUR = 3_600.0
 
@@ -69,7 +79,30 @@ def test_shares_back_and_quantiles_are_inverse() -> None:
     assert one.done_by(one.quantile(0.9)) == pytest.approx(0.9)
 
 
-def test_what_realtime_could_not_take_back_is_infeasible() -> None:
-    assert reserve(ASSUMED, 6 * HOUR, 100e6, Realtime(tokens_per_minute=2e5)) is None
-    long, short = (reserve(ASSUMED, h * HOUR, 100e6, Realtime(tokens_per_minute=1e6)) for h in (26, 6))
-    assert long is not None and short is not None and 0 <= long < short <= 1
+def test_realtime_keeps_room_for_what_may_come_home_too_late() -> None:
+    long, short = (share_out(ASSUMED, h * HOUR, HOUR) for h in (26, 6))
+    assert 0 < long < short < 1
+    assert share_out(ASSUMED, 6 * HOUR, 12 * HOUR) == 1  # realtime can't keep up
+    assert share_out(Turnaround(median_s=60, spread=0.1), 6 * HOUR, HOUR) == 0
+
+
+@pytest.mark.parametrize("hours", [5, 12, 26])
+def test_what_is_expected_to_be_taken_back_is_what_the_rule_takes(hours: int) -> None:
+    """The model of a job against take_back itself, played on days that are slow or fast as a whole."""
+    rng = np.random.default_rng(hours)
+    turnaround, needed, n, look = Turnaround(median_s=2 * HOUR, spread=1.0), 2.5 * HOUR, 60, 600.0
+    shares = []
+    for _ in range(150):
+        back_s = turnaround.median_s * np.exp(0.8 * rng.normal() + 0.6 * rng.normal(size=n))
+        out, owed, now, taken = {str(i): Out(key=str(i), tokens=needed / n, age_s=0.0) for i in range(n)}, 0.0, 0.0, 0
+        while now < hours * HOUR and out:
+            out = {key: one for key, one in out.items() if back_s[int(key)] > now}
+            pace = Realtime(tokens_per_minute=60.0, backlog_tokens=owed, usable=1.0)
+            keys = take_back(list(out.values()), pace, hours * HOUR - now, tick_s=look + 600)
+            for key in keys:
+                del out[key]
+            taken += len(keys)
+            owed, now = max(0.0, owed + len(keys) * needed / n - look), now + look
+        shares.append(taken / n)
+    expected = taken_back(turnaround, hours * HOUR, needed)
+    assert expected.mean == pytest.approx(np.mean(shares), abs=0.05) and expected.mean < expected.high <= 1

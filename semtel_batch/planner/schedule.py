@@ -1,0 +1,175 @@
+"""What a deadline leaves, as rows of the mix's program: rates, the hedge's reserve, what follows batches, queues.
+
+The run asks at once on one endpoint after the other, while batches wait; on an endpoint whichever of requests a minute,
+tokens a minute and requests at once binds says how long it takes. A longest one of sums is no linear row, but for each
+choice of what binds where there is one, and together they say the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from semtel_batch.planner import hedge
+from semtel_batch.planner.estimate import Draft
+from semtel_batch.planner.fallback import has_realtime, realtime_needed_s
+from semtel_batch.planner.job import Job
+from semtel_batch.planner.limits import queue_in_turns
+from semtel_batch.planner.mix import Ease, Floats, Limit
+from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, Load, part_s, resources_s
+from semtel_batch.records import Endpoint, Tier
+
+_MOST_ROWS = 27  # choices of what binds where: three endpoints of three limits; of more, the slowest of each way counts
+_HOUR = Ease(name="deadline", step="one hour more", weight=None, share=3_600.0)
+_STEPS = {"tokens a minute": ("10k TPM", 10_000), "requests a minute": ("100 RPM", 100)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One way in one stratum, as it was priced."""
+
+    stratum: int
+    arm: int
+    endpoint: Endpoint
+    draft: Draft
+    n: float  # conversations of the stratum
+
+    @property
+    def windows_s(self) -> float:
+        """The completion windows that it needs one after the other, however little is asked."""
+        if self.draft.fallback is not None:
+            return 0.0
+        return float(sum(WINDOW_S[load.tier] for load in (*self.draft.main, *self.draft.follow_ups) if _waits(load)))
+
+    @property
+    def asked_with(self) -> tuple[str, ...]:
+        """Who answers what is asked at once: the endpoint, and those of its pool."""
+        return (self.endpoint.name, *self.draft.estimate.pool)
+
+    @property
+    def queued(self) -> float:
+        """Tokens that wait in the provider's queue, a conversation."""
+        return sum(load.prompt_tokens for load in self.draft.main if _waits(load)) / self.n
+
+    def at_once(self, reserve: float) -> list[Load]:
+        """What is asked at once while batches wait, or may have to be: `reserve` of what waits, all of it if hedged."""
+        draft = self.draft
+        if draft.fallback is not None:
+            return [replace(load, tier=Tier.REALTIME) for load in (*draft.main, *draft.follow_ups)]
+        if not self.windows_s:
+            return [*draft.main, *draft.follow_ups]
+        held = [_share(load, reserve) for load in draft.main if load.tier in WINDOW_S and reserve]
+        return [*held, *(load for load in draft.main if load.tier not in WINDOW_S)]
+
+    def later(self) -> list[Load]:
+        """What is asked at once when the windows have ended."""
+        return [load for load in self.draft.follow_ups if load.tier not in WINDOW_S] if self.windows_s else []
+
+
+def _waits(load: Load) -> bool:
+    return load.tier in WINDOW_S and load.n_requests > 0
+
+
+def _share(load: Load, share: float) -> Load:
+    return replace(
+        load,
+        tier=Tier.REALTIME,
+        n_requests=max(1, round(share * load.n_requests)),
+        prompt_tokens=round(share * load.prompt_tokens),
+        cap_tokens=round(share * load.cap_tokens),
+        completion_tokens=round(share * load.completion_tokens),
+    )
+
+
+def times(job: Job, cells: Sequence[Cell], deadline_s: float) -> Iterator[Limit]:
+    """The rows that a deadline makes."""
+    lead_s = hedge.LEAD_S if any(cell.draft.fallback for cell in cells) else 0.0
+    yield from _rates(job, cells, deadline_s - lead_s, deadline_s)
+    longest = max(cell.windows_s for cell in cells)
+    if longest:
+        later = np.array([_seconds(job, cell, cell.later()) / cell.n for cell in cells])
+        left = max(0.0, deadline_s - longest + OVERLAP_S)
+        yield Limit(name="time after batches", wish="deadline", at_most=left, weight=later, unit="s", eases=(_HOUR,))
+    yield from _queues(job, cells, max(1, int(deadline_s // longest)) if longest else 1)
+
+
+def _queues(job: Job, cells: Sequence[Cell], turns: int) -> Iterator[Limit]:
+    queued = np.array([cell.queued for cell in cells])
+    for endpoint in job.endpoints:
+        here = np.array([cell.endpoint.name == endpoint.name for cell in cells])
+        if endpoint.enqueued_tokens and (here & (queued > 0)).any():
+            row = queue_in_turns(f"enqueued tokens of {endpoint.name}", queued, here, endpoint.enqueued_tokens, turns)
+            ease = Ease(name=row.name, step="1M more enqueued tokens", weight=None, share=1e6 * turns)
+            yield replace(row, wish="deadline", eases=(ease,))
+
+
+def _rates(job: Job, cells: Sequence[Cell], left_s: float, deadline_s: float) -> Iterator[Limit]:
+    """A row for each choice of what binds on each endpoint that is asked at once."""
+    reserves = _reserves(job, cells, deadline_s)
+    loads = [cell.at_once(reserves.get(cell.endpoint.name, 0.0)) for cell in cells]
+    used: dict[tuple[str, ...], dict[str, Floats]] = {}
+    for at, (cell, asked) in enumerate(zip(cells, loads, strict=True)):
+        mine = used.setdefault(cell.asked_with, {})
+        for what, seconds in _by_resource(job, cell, asked).items():
+            mine.setdefault(what, np.zeros(len(cells)))[at] = seconds / cell.n
+    used = {who: {what: w for what, w in mine.items() if w.any()} for who, mine in used.items()}
+    used = {who: mine for who, mine in used.items() if mine}
+    choices = list(itertools.islice(itertools.product(*(mine.items() for mine in used.values())), _MOST_ROWS + 1))
+    if len(choices) > _MOST_ROWS:
+        slowest = sum((np.max(list(mine.values()), axis=0) for mine in used.values()), np.zeros(len(cells)))
+        yield Limit(name="deadline", wish="deadline", at_most=left_s, weight=slowest, unit="s", eases=(_HOUR,))
+        return
+    for choice in choices if used else ():
+        named = [(who, what, weight) for who, (what, weight) in zip(used, choice, strict=True)]
+        eases = [_HOUR]
+        eases += [ease for who, what, weight in named for ease in _eases(job, who, what, weight)]
+        yield Limit(
+            name=" and ".join(f"{what} of {', '.join(who)}" for who, what, _ in named),
+            wish="deadline",
+            at_most=left_s,
+            weight=sum((weight for _, _, weight in named), np.zeros(len(cells))),
+            unit="s",
+            eases=tuple(eases),
+        )
+
+
+def _eases(job: Job, who: tuple[str, ...], what: str, weight: Floats) -> Iterator[Ease]:
+    """What a higher rate would do: the seconds that it takes off those who wait for it."""
+    if what not in _STEPS or len(who) > 1:
+        return
+    endpoint = next(one for one in job.endpoints if one.name == who[0])
+    step, more = _STEPS[what]
+    rate = (endpoint.tpm if what == "tokens a minute" else endpoint.rpm) or 1
+    yield Ease(name=f"{what} of {endpoint.name}", step=f"{step} more", weight=weight, share=more / (rate + more))
+
+
+def _by_resource(job: Job, cell: Cell, asked: Sequence[Load]) -> dict[str, float]:
+    """Seconds of each limit; those who share the work have one pace together."""
+    if cell.draft.estimate.pool:
+        return {"rates": _seconds(job, cell, asked)}
+    found: dict[str, float] = {}
+    for load in (one for one in asked if one.tier not in WINDOW_S):
+        for what, seconds in resources_s(cell.endpoint, load).items():
+            found[what] = found.get(what, 0.0) + seconds
+    return found
+
+
+def _seconds(job: Job, cell: Cell, asked: Sequence[Load]) -> float:
+    beside = [one for one in job.endpoints if one.name in cell.draft.estimate.pool]
+    return sum(part_s(cell.endpoint, load, beside) for load in asked if load.tier not in WINDOW_S)
+
+
+def _reserves(job: Job, cells: Sequence[Cell], deadline_s: float) -> dict[str, float]:
+    """Of each endpoint's batches, the share that realtime keeps room for, should they come home too late."""
+    found = {}
+    for endpoint in job.endpoints:
+        mine = [cell for cell in cells if cell.endpoint.name == endpoint.name and cell.windows_s]
+        if mine and has_realtime(job, endpoint):
+            n = float(len(job.lengths))
+            needed = [realtime_needed_s(endpoint, cell.draft.main, ()) / cell.n for cell in mine]
+            whole_s = min(float(np.median(needed)) * n, deadline_s)
+            found[endpoint.name] = hedge.share_out(job.learned.turnaround(endpoint.priced_as), deadline_s, whole_s)
+    return found

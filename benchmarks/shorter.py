@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -69,16 +70,34 @@ def timed(run: Callable[[], Any]) -> Timed:
 
 
 def truncation(folder: Path) -> None:
-    """100,000 conversations, each cut that is longer."""
+    """100,000 conversations, each cut that is longer; beside counting, and the plain way that reads all for a cut."""
     one = texts_of(folder, "sgd")
     texts = pl.concat([one] * (100_000 // len(one) + 1))[:100_000]
     mb = texts.str.len_bytes().sum() / 1e6
+    tokens.count(texts[:100], ENCODING)  # the vocabulary is loaded once
     base = timed(lambda: tokens.count(texts, ENCODING))
-    say(f"truncation: {len(texts):,} conversations, {mb:.0f} MB; counting alone {_speed(mb, base)}")
+    say(f"truncation: {len(texts):,} conversations, {mb:.0f} MB; load {os.getloadavg()[0]:.1f}")
+    say(f"  counting alone    {_speed(mb, base)}")
+    few = texts[:10_000]
+    few_mb = float(few.str.len_bytes().sum()) / 1e6
+    for name, naive in (("head", _naive_head), ("tail", _naive_tail)):
+        took = timed(lambda naive=naive: [naive(text, 256) for text in few.to_list()])  # type: ignore[misc]
+        say(f"    256 {name}, naively {_speed(few_mb, took)} (no marker, {len(few):,} of them)")
     for limit in (256, 512):
+        share = float(np.mean(tokens.count(few, ENCODING) > limit))
+        say(f"  {limit} tokens: {share:.0%} of the conversations are cut")
         for keep in Keep:
             took = timed(lambda limit=limit, keep=keep: truncate_texts(texts, limit, keep, ENCODING))  # type: ignore[misc]
-            say(f"  {limit:5d} {keep:10s} {_speed(mb, took)}; {took.cpu_s / base.cpu_s:.1f} times counting's CPU")
+            say(f"  {limit:5d} {keep:10s}  {_speed(mb, took)}; {took.cpu_s / base.cpu_s:.1f} times counting's CPU")
+
+
+def _naive_head(text: str, limit: int) -> str:
+    return tokens.truncate(text, limit, ENCODING)
+
+
+def _naive_tail(text: str, limit: int) -> str:
+    total = int(tokens.count([text], ENCODING)[0])
+    return text[len(tokens.truncate(text, max(0, total - limit), ENCODING)) :]
 
 
 def _speed(mb: float, took: Timed) -> str:

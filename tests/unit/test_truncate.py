@@ -59,6 +59,81 @@ def test_the_limit_is_used_and_the_marker_is_true(keep: Keep, limit: int) -> Non
     assert _n(cut) > limit - (25 if keep is Keep.RECENT else 6)
 
 
+USUAL = {"system", "user", "assistant", "developer", "tool", "function", "participant"}
+
+
+def _plain(text: str, limit: int, keep: Keep, room: int) -> str:
+    """What truncation is, in plain words: the whole text tokenised for every cut."""
+    total = _n(text)
+    marker = "[… {} tokens left out …]"
+    budget = room - _n("\n" + marker.format("9" * len(str(total))) + "\n")
+    is_tail = keep in (Keep.TAIL, Keep.RECENT)
+    if budget < room // 2:
+        made = text[_last(text, room) :] if is_tail else tokens.truncate(text, room, ENCODING)
+    else:
+        n_head = {Keep.HEAD: budget, Keep.HEAD_TAIL: budget // 2}.get(keep, 0)
+        head = tokens.truncate(text, n_head, ENCODING)
+        tail = _plain_tail(text, budget - n_head, keep) if budget > n_head else ""
+        left_out = max(1, total - _n(head) - _n(tail))
+        made = "\n".join(part for part in (head, marker.format(left_out), tail) if part)
+    over = _n(made) - limit
+    return _plain(text, limit, keep, room - over) if over > 0 else made
+
+
+def _last(text: str, n: int) -> int:
+    return len(tokens.truncate(text, max(0, _n(text) - max(0, n)), ENCODING))
+
+
+def _plain_tail(text: str, n: int, keep: Keep) -> str:
+    found = [(m.start(1), m[1]) for m in re.finditer(r"(?:^|(?<=\n))([^\W_][\w .\-]{0,39}: )", text)]
+    spoken = [tag for _, tag in found]
+    turns = [(at, tag) for at, tag in found if not at or spoken.count(tag) > 1 or tag[:-2].lower() in USUAL]
+    start = _last(text, n)
+    if keep is Keep.RECENT and (following := [at for at, _ in turns if at >= start]):
+        return text[following[0] :]
+    kept, tag = _plain_start(text, start, turns)
+    if tag:
+        kept, tag = _plain_start(text, _last(text, n - _n(tag)), turns)
+    return tag + text[kept:]
+
+
+def _plain_start(text: str, start: int, turns: list[tuple[int, str]]) -> tuple[int, str]:
+    following = [at for at, _ in turns if at >= start]
+    if following and not text[start : following[0]].strip():
+        return following[0], ""
+    at, tag = next(((at, tag) for at, tag in reversed(turns) if at < start), (0, ""))
+    return max(start, at + len(tag)), tag
+
+
+_BITS = [
+    "user: ",
+    "\nassistant: ",
+    "\nAnna: ",
+    "\nNote: ",
+    "\n",
+    " ",
+    "\n\n",
+    "word",
+    " word",
+    ", and more",
+    "é",
+    "你好。",
+    "🧠",
+    "12345",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(_BITS), max_size=300).map("".join), min_size=1, max_size=4),
+    limit=st.integers(1, 150),
+    keep=st.sampled_from(Keep),
+)
+def test_it_is_the_plain_way_only_faster(texts: list[str], limit: int, keep: Keep) -> None:
+    cut = truncate_texts(pl.Series(texts), limit, keep, ENCODING).to_list()
+    assert cut == [text if _n(text) <= limit else _plain(text, limit, keep, limit) for text in texts]
+
+
 def test_head_keeps_the_start() -> None:
     cut = _cut(LONG, 100, Keep.HEAD)
     head, _, rest = cut.partition("\n[…")

@@ -51,6 +51,7 @@ class Draft:
     follow_ups: tuple[Load, ...] = ()  # and what is asked again
     n_conversations: int = 0
     fallback: Fallback | None = None  # batches that the deadline may take back
+    compress_s: float = 0.0  # of this machine, beside all else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,8 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))
     usd = sum((line.usd for line in lines), Decimal(0))
     run_s = run_s if held is None else job.objective.deadline_s or run_s
-    time_s = max(run_s, shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0)
+    compress_s = shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0
+    time_s = max(run_s, compress_s)
     other = (escalated.part.spread, escalated.price, escalated.endpoint.priced_as) if escalated else None
     within = interval(usd, [(one.part.spread, one.price) for one in priced], job.learned, case.model, other)
     within = either_price(within, usd, [_later(job, one.part, one.price, one.endpoint, time_s) for one in asked])
@@ -136,6 +138,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
         follow_ups=asked_again,
         n_conversations=len(lengths),
         fallback=held,
+        compress_s=compress_s,
     )
 
 

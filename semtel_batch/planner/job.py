@@ -96,14 +96,23 @@ def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:
     def truncated(tokens: int, keep: Keep) -> Lengths:
         return job.truncated_lengths(tokens, keep)[mask]
 
+    share = float(job.lengths[mask].sum()) / max(1, int(job.lengths.sum()))
     return replace(
         job,
         lengths=job.lengths[mask],
         truncated_lengths=truncated,
         answered=_answered_part(job.answered, mask),
         rows=None if job.rows is None else job.rows[mask],
-        share=job.share * float(job.lengths[mask].sum()) / max(1, int(job.lengths.sum())),
+        share=job.share * share,
+        compressed=_compressed_part(job.compressed, mask, share),
     )
+
+
+def _compressed_part(compressed: Compressed | None, mask: npt.NDArray[np.bool_], share: float) -> Compressed | None:
+    if compressed is None:
+        return None
+    whole = compressed
+    return lambda compressor, rate: whole(compressor, rate).part(mask, share)
 
 
 def _answered_part(answered: Answered | None, mask: npt.NDArray[np.bool_]) -> Answered | None:

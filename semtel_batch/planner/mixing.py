@@ -36,6 +36,7 @@ SHARES = (0.5, 0.8, 0.95)  # of the conversations, by length: where the strata's
 LEAST_STRATUM = 100  # conversations: a pack of 20 needs several packs to be worth a stratum
 LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
 _TRIES = 6  # of tightening limits until what was rounded keeps them
+_NEARLY = 1.01  # packs of parts are a little dearer than those of the whole
 _LEAST_PRICE = 1e-12  # of a unit of a limit; less is the solver's rounding
 _LEAST_TIGHTER = 0.015  # by which a try is tighter than the one before, at least
 
@@ -74,6 +75,10 @@ class Mixed:
     n_reused: int
     reused_usd: Decimal
 
+    @property
+    def compresses(self) -> bool:
+        return any(one.way.strategy.compress_rate is not None for one in self.served)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -100,8 +105,13 @@ def edges(lengths: Lengths) -> tuple[int, ...]:
     return tuple(found)
 
 
-def mix(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint]) -> Mixed | None:
-    """Find the cheapest mix of ways that keeps every limit; None where there is none. `drafts` may all be chosen."""
+def mix(
+    job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint], most_usd: float | None = None
+) -> Mixed | None:
+    """Find the cheapest mix of ways that keeps every limit; None where there is none. `drafts` may all be chosen.
+
+    `most_usd`: None also where the program finds nothing that cheap, or nothing but one way for all.
+    """
     bench = _Bench.of(job, drafts)
     problem = bench.problem(limits)
     if problem is None:
@@ -111,12 +121,26 @@ def mix(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Const
     for number in range(_TRIES):
         tight = [_tightened(one, 1 - step * number) for one in problem.limits]
         solution = _without_crumbs(problem.with_limits(tight))
-        if solution is None:
+        if solution is None or not _is_worth_it(*solution, most_usd):
             return None
         mixed = bench.rounded(solution[0], solution[1])
         if all(limit.keeps(mixed.estimate) for limit in limits):
             return mixed
     return None
+
+
+def _is_worth_it(problem: Problem, solution: Mix, most_usd: float | None) -> bool:
+    """Whether what the program found is a mix, and cheap enough, as far as figures of parts tell."""
+    if most_usd is None:
+        return True
+    ways = {(problem.columns.partition[k], problem.columns.block[k], problem.columns.arm[k]) for k in _used(solution)}
+    blocks = {way[:2] for way in ways}
+    is_one_way = len(ways) == len(blocks) and len({partition for partition, _ in blocks}) == 1
+    return not is_one_way and solution.usd <= most_usd * _NEARLY
+
+
+def _used(solution: Mix) -> list[int]:
+    return [int(k) for k in np.flatnonzero(solution.x > 0)]
 
 
 def nearest_mixes(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint]) -> dict[str, float]:
@@ -205,6 +229,8 @@ class _Bench:
         return Problem(sizes=sizes, columns=columns, limits=tuple(self._limits(limits, rows, columns)))
 
     def _priced(self, part: Job, way: Way) -> Draft:
+        if way.block:  # texts are compressed once, for whichever classifiers are asked about them
+            part = replace(part, cpu_usd_per_hour=Decimal(0))
         return estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
 
     def _loss(self, row: Cell) -> list[float]:

@@ -23,7 +23,7 @@ from semtel_batch.planner.constraints import Constraint, binding, constraints, d
 from semtel_batch.planner.estimate import Draft, n_answered
 from semtel_batch.planner.evidence import is_promised, keeps_labels
 from semtel_batch.planner.job import Job, groups
-from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
+from semtel_batch.planner.mixing import Mixed, edges, mix, nearest_mixes
 from semtel_batch.planner.points import price_all
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
@@ -93,24 +93,22 @@ def _judge(job: Job, draft: Draft, limits: Sequence[Constraint]) -> _Judged:
 def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], best: Draft | None) -> Mixed | None:
     """A mix, where it saves enough over the best single way, or where no single way keeps the limits.
 
-    Without a limit in its way the cheapest way serves everybody, and there is nothing to mix.
+    With or without a limit: conversations of other lengths may have other cheapest ways.
     """
     able = _mixable([one.draft for one in judged if not one.draft.problem and _is_allowed(job, one.draft)])
-    if not limits or len(able) < 2:
-        return None
-    if best is not None and best.estimate.usd <= min(draft.estimate.usd for draft in able):
-        return None
-    mixed = mix(job, _with_recipes(job, able), limits)
-    if mixed is None or len(mixed.served) < 2:
+    is_free = best is not None and best.estimate.usd <= min((d.estimate.usd for d in able), default=Decimal(0))
+    if len(able) < 2 or (is_free and not edges(job.lengths)):
         return None
     least = float(best.estimate.usd) * (1 - LEAST_SAVING) if best is not None else None
+    mixed = mix(job, _with_recipes(job, able), limits, least)
+    if mixed is None or len(mixed.served) < 2:
+        return None
     return mixed if least is None or float(mixed.estimate.usd) <= least else None
 
 
 def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
-    """Compressing is one pass over all texts, and a cascade has two endpoints: each is chosen for everybody or not."""
-    strategies_of = ((draft, draft.estimate.strategy) for draft in drafts)
-    return [draft for draft, one in strategies_of if one.compress_rate is None and one.escalate is None]
+    """A cascade has two endpoints: it is chosen for everybody or not."""
+    return [draft for draft in drafts if draft.estimate.strategy.escalate is None]
 
 
 def _with_recipes(job: Job, drafts: Sequence[Draft]) -> list[tuple[Recipe, Draft]]:
@@ -251,9 +249,10 @@ def _mixed_plan(
         alternatives=alternatives,
         naive_usd=naive(job, largest.way.endpoint, counter).usd,
         certified=all(is_promised(part, draft.estimate.strategy, endpoint) for part, draft, endpoint in parts),
-        warnings=tuple(dict.fromkeys((*warnings, *left_out))),
+        warnings=tuple(dict.fromkeys((*warnings, *about_compressing(job, alternatives), *left_out))),
         study=job.study,
         fresh=job.fresh,
+        cpu_usd_per_hour=job.cpu_usd_per_hour if mixed.compresses else Decimal(0),
         n_reused_items=mixed.n_reused,
         reused_usd=mixed.reused_usd,
         prompt_sizes=tuple(dict.fromkeys(sizes)),

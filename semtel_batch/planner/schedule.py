@@ -88,6 +88,9 @@ def times(job: Job, cells: Sequence[Cell], deadline_s: float) -> Iterator[Limit]
     """The rows that a deadline makes."""
     lead_s = hedge.LEAD_S if any(cell.draft.fallback for cell in cells) else 0.0
     yield from _rates(job, cells, deadline_s - lead_s, deadline_s)
+    if any(cell.draft.compress_s for cell in cells):
+        here = np.array([cell.draft.compress_s / cell.n for cell in cells])
+        yield Limit(name="compressing here", wish="deadline", at_most=deadline_s, weight=here, unit="s", eases=(_HOUR,))
     longest = max(cell.windows_s for cell in cells)
     if longest:
         later = np.array([_seconds(job, cell, cell.later()) / cell.n for cell in cells])

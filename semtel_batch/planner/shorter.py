@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,10 @@ class Shortened:
     spent: Spent  # what this is told from
     earlier: bool  # by earlier runs, and not by a sample of these texts
     problem: str = ""
+
+    def part(self, mask: npt.NDArray[np.bool_], share: float) -> Shortened:
+        """The same for some of the texts, which hold this share of the tokens."""
+        return replace(self, lengths=self.lengths[mask], cpu_s=share * self.cpu_s)
 
 
 _NOTHING = Spent(n_texts=0, tokens_before=0, tokens_after=0, cpu_s=0.0)

@@ -23,7 +23,7 @@ def total(drafts: Sequence[Draft], loads: Sequence[LegLoad], label_change: float
         usd_low=sum((d.estimate.usd_low for d in drafts), Decimal(0)),
         usd_high=sum((d.estimate.usd_high for d in drafts), Decimal(0)),
         uncertainties=_summed(drafts),
-        time_s=mixed_s(loads),
+        time_s=max(mixed_s(loads), sum(d.compress_s for d in drafts)),
         quality=replace(
             largest.quality,
             label_change=label_change,

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from test_planner import OPENAI, found, job
 
+from semtel_batch.compose.compress.results import Spent
 from semtel_batch.errors import Infeasible
 from semtel_batch.planner.mixing import edges
 from semtel_batch.planner.optimize import choose
+from semtel_batch.planner.shorter import Shortened
 from semtel_batch.plans import Objective, Plan
-from semtel_batch.records import Tier
+from semtel_batch.records import PriceOverride, Tier
 from semtel_batch.strata import faults, serves, stratum_of, uniforms
 
 HOUR = 3_600.0
@@ -76,6 +78,44 @@ def test_without_a_limit_in_the_way_one_way_serves_everybody() -> None:
     for wish in (Objective(), Objective(deadline_s=60 * HOUR)):
         plan = choose(job(LENGTHS, ["naive", "batch"], objective=wish))
         assert plan.mix == () and all(leg.slices == () for leg in plan.legs)
+
+
+def test_without_any_limit_each_length_is_asked_in_the_way_that_is_cheapest_for_it() -> None:
+    """One endpoint is cheap to ask and dear to answer, the other the reverse: short and long texts part."""
+    lengths = np.concatenate([np.full(500, 30), np.full(500, 3_000)])
+    way = PriceOverride(input_usd=Decimal("0.1"), output_usd=Decimal(100))
+    other = replace(way, input_usd=Decimal(2), output_usd=Decimal("0.1"))
+    terse, wordy = (
+        replace(OPENAI, name=name, price=price, tiers=(Tier.REALTIME,)) for name, price in (("a", way), ("b", other))
+    )
+    plan = choose(job(lengths, ["naive"], endpoints=(terse, wordy)))
+    assert {leg.endpoint for leg in plan.legs} == {"a", "b"} and faults(plan) == () and plan.certified
+    assert plan.chosen.usd < Decimal("0.98") * min(one.estimate.usd for one in plan.alternatives)
+    assert all(one.share == 1 and one.reason == "the cheapest for these" for one in plan.mix)
+    assert plan.shadow_prices == ()
+    assert choose(job(lengths, ["naive"], endpoints=(terse,))).mix == ()
+
+
+def test_texts_are_compressed_where_that_pays() -> None:
+    """Compressing takes CPU time for every text, and saves tokens of long ones only."""
+    lengths = np.concatenate([np.full(600, 40), np.full(400, 3_000)])
+
+    def compressed(compressor: str, rate: float) -> Shortened:
+        spent = Spent(n_texts=200, tokens_before=1_000, tokens_after=500, cpu_s=1.0)
+        left = np.where(lengths > 100, lengths // 2, lengths)
+        return Shortened(lengths=left, cpu_s=200.0, spent=spent, earlier=True)
+
+    made = job(lengths, ["naive", "compressed"], assume=True, compressed=compressed, cpu_usd_per_hour=Decimal(1))
+    budget = Objective(min_agreement=0.99)
+    free, bound = (choose(replace(made, objective=wish)) for wish in (Objective(), budget))
+    for plan in (free, bound):
+        legs = {leg.strategy.compress_rate is not None for leg in plan.legs}
+        assert faults(plan) == ()
+        if plan.mix and True in legs:
+            assert plan.cpu_usd_per_hour == 1 and any(line.part == "compress" for line in plan.chosen.lines)
+            assert all(one.stratum > 0 for one in plan.mix if plan.legs[one.leg].strategy.compress_rate is not None)
+    assert bound.mix and {leg.strategy.compress_rate is not None for leg in bound.legs} == {True, False}
+    assert bound.chosen.quality.label_change <= 0.01 + 1e-9
 
 
 def test_a_mix_may_keep_what_no_single_way_does() -> None:

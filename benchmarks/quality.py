@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import quality_cascade
 import quality_cleaning
 import quality_sandbox
 import quality_statistics
@@ -18,6 +19,7 @@ SECTIONS: Mapping[str, Callable[[], Sequence[Bar]]] = {
     **quality_statistics.SECTIONS,
     **quality_cleaning.SECTIONS,
     **quality_sandbox.SECTIONS,  # whole runs against the sandbox, last because they take the longest
+    **quality_cascade.SECTIONS,
 }
 
 

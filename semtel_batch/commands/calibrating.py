@@ -331,7 +331,7 @@ def _threshold(store: Store, calibration: Calibration, plan: Plan, audited: pl.D
     target = (
         TARGET if calibration.min_agreement is None else Target.of_agreement(calibration.min_agreement, TARGET.delta)
     )
-    return threshold(first, reference, again, target)
+    return threshold(first, reference, again, calibration.seed, target)
 
 
 def _line(plan: Plan, basis: study.Basis, counted: Sequence[Measurement]) -> study.Measured:

@@ -112,7 +112,7 @@ def _doubting(found: Findings, page: Page) -> Iterator[RenderableType]:
         table(columns, [_doubting_row(one) for one in found.doubting]),
         note(
             "kept differ: of the labels that were not asked again. certified: the confidence from which on kept labels "
-            "are the reference's, tried from the surest on until one fails; `plan` uses it.",
+            "are the reference's, tried one after the other until one fails; `plan` uses it.",
             "dim",
         ),
     )

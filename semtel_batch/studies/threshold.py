@@ -1,24 +1,28 @@
 """From which confidence on a label is kept: certified by the exact test, tried from the safest to the boldest.
 
-Thresholds are tried in an order that is fixed by how sure the labels are, before it is looked at whether they are the
-reference's: each keeps a few labels more than the one before. Each is held against the target by the exact test of
-`certificate`, for each classifier; the first that fails ends it, and the last that held is certified, with no
-correction for how many were tried (fixed-sequence testing, as in `quality.selective`). Frames in, a record out.
+Thresholds are tried in an order that is fixed before any tested label is held against the reference's: each keeps a few
+labels more than the one before. A third of the sample tells where to begin: at the threshold that is likeliest to hold.
+From there on each is tested on the other two thirds by the exact test of `certificate`, for each classifier; the first
+that fails ends it, and the last that held is certified, with no correction for how many were tried (fixed-sequence
+testing, as in `quality.selective`). Frames in, a record out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from scipy import special
 
 from semtel_batch.quality.certificate import Target, p_value, zero_error_size
 from semtel_batch.records import Stage
 
 _KEY = ["conversation_id", "classifier"]
-_START = 1.6  # times the labels that certify with no error: room for one error at the first step
-_GROWTH = 1.06  # each step keeps so many more
+_GUIDE = 1 / 3
+_GROWTH = 1.02  # each step keeps so many more
 _LOWEST, _HIGHEST = 0.0001, 0.9999
 TARGET = Target(max_disagreement=0.05, delta=0.05)
 """What kept labels are to show where nothing else is asked for."""
@@ -53,19 +57,22 @@ class Threshold:
 
 
 def threshold(
-    first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame, target: Target = TARGET
+    first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame, seed: int, target: Target = TARGET
 ) -> Threshold | None:
-    """The boldest threshold up to the first that fails, or that first one where none holds; None of too few labels.
+    """The boldest threshold up to the first that fails, or the one begun with where it fails; None of too few labels.
 
     All have conversation_id, classifier and label, `first` confidence too: the labels before any was asked again.
     `again` are the reference's labels asked anew, which is what asking a doubted item alone is. A label without a
-    confidence is kept, as it is in a run.
+    confidence is kept, as it is in a run. `seed` draws the conversations that say where to begin.
     """
     items = _items(first, reference, again)
-    names = items["classifier"].unique().sort().to_list()
+    ids = items["conversation_id"].unique().sort()
+    drawn = np.random.default_rng(seed).permutation(len(ids))[: math.ceil(_GUIDE * len(ids))]
+    is_guide = pl.col("conversation_id").is_in(ids[drawn].implode())
+    guide, tested = items.filter(is_guide), items.filter(~is_guide)
     found: Threshold | None = None
-    for below in _steps(items, target):
-        step = Threshold(below=below, held=tuple(_held(items, name, below) for name in names), target=target)
+    for below in _from_the_likeliest(_steps(tested, target), guide, tested, target):
+        step = Threshold(below=below, held=_held(tested, below), target=target)
         if not step.certified:
             return found or step
         found = step
@@ -108,13 +115,13 @@ def _items(first: pl.DataFrame, reference: pl.DataFrame, again: pl.DataFrame) ->
 def _steps(items: pl.DataFrame, target: Target) -> list[float]:
     """Descending confidences to try, each keeping so many labels more; how sure labels are decides, not what they are.
 
-    The first keeps so many of every classifier that one of them may differ; none where there are not enough.
+    The first keeps as many of every classifier as certify with no error; none where there are not enough.
     """
     least = zero_error_size(target)
     groups = [group["sure"].sort(descending=True).to_list() for group in items.partition_by("classifier")]
     if not groups or min(map(len, groups)) < least:
         return []
-    start = min(group[min(len(group), math.ceil(_START * least)) - 1] for group in groups)
+    start = min(group[least - 1] for group in groups)
     pooled = items["sure"].sort(descending=True).to_list()
     n = sum(sure >= start for sure in pooled)
     steps = [start]
@@ -124,18 +131,38 @@ def _steps(items: pl.DataFrame, target: Target) -> list[float]:
     return list(dict.fromkeys(map(_rounded, steps)))
 
 
+def _from_the_likeliest(
+    steps: Sequence[float], guide: pl.DataFrame, tested: pl.DataFrame, target: Target
+) -> Sequence[float]:
+    """The steps from the one on that is likeliest to pass, if the tested labels err as the guide's do."""
+    chances = []
+    for below in steps:
+        sizes = {one.classifier: one.n_kept for one in _held(tested, below)}
+        shares = {one.classifier: (one.n_kept_different + 0.5) / (one.n_kept + 1) for one in _held(guide, below)}
+        chances.append(math.prod(_chance(n, shares.get(name, 0.5), target) for name, n in sizes.items()))
+    return steps[int(np.argmax(chances)) :] if chances else ()
+
+
+def _chance(n: int, share: float, target: Target) -> float:
+    """That n kept labels pass the test, if a share of such labels differs."""
+    allowed = int(n * target.max_disagreement)
+    while allowed >= 0 and p_value(allowed, n, target.max_disagreement) > target.delta:
+        allowed -= 1
+    return float(special.bdtr(allowed, n, min(1.0, share))) if n and allowed >= 0 else 0.0
+
+
 def _rounded(sure: float) -> float:
     """Rounded up, so that what is kept was seen."""
     return min(_HIGHEST, max(_LOWEST, math.ceil(sure * 1e4) / 1e4)) if math.isfinite(sure) else _HIGHEST
 
 
-def _held(items: pl.DataFrame, classifier: str, below: float) -> Held:
-    own = items.filter(pl.col("classifier") == classifier)
-    kept, doubted = own.filter(pl.col("sure") >= below), own.filter(pl.col("sure") < below)
-    return Held(
-        classifier=classifier,
-        n_kept=kept.height,
-        n_kept_different=int(kept["wrong"].sum()),
-        n=own.height,
-        n_different=int(kept["wrong"].sum()) + int(doubted["still"].sum()),
+def _held(items: pl.DataFrame, below: float) -> tuple[Held, ...]:
+    """What a threshold keeps, a classifier each."""
+    kept, wrong, still = pl.col("sure") >= below, pl.col("wrong"), pl.col("still")
+    counted = items.group_by("classifier").agg(
+        n_kept=kept.sum(),
+        n_kept_different=(kept & wrong).sum(),
+        n=pl.len(),
+        n_different=(kept & wrong).sum() + (~kept & still).sum(),
     )
+    return tuple(Held(**row) for row in counted.sort("classifier").iter_rows(named=True))

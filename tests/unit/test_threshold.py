@@ -29,20 +29,20 @@ def frames(n: int, wrong_below: float, seed: int = 3) -> tuple[pl.DataFrame, pl.
 
 
 def test_a_threshold_is_certified_up_to_where_the_labels_go_wrong() -> None:
-    found = threshold(*frames(400, 0.4))
+    found = threshold(*frames(400, 0.4), seed=1)
     assert found is not None
     assert 0.3 < found.below < 0.45
     assert found.certified
     assert {one.classifier for one in found.held} == {"topic", "task"}
-    assert all(one.n == 400 for one in found.held)
+    assert all(one.n == 400 - 134 for one in found.held)
     assert all(one.n_different == one.n_kept_different for one in found.held), "asked again they are the reference's"
 
 
 def test_too_few_items_certify_nothing_and_none_keeps_a_model_that_does_not_know() -> None:
-    few = threshold(*frames(40, 0.4))
+    few = threshold(*frames(40, 0.4), seed=1)
     assert few is None or not few.certified
     first, reference, again = frames(200, 2.0)
-    unsure = threshold(first, reference, again)
+    unsure = threshold(first, reference, again, seed=1)
     assert unsure is None or not unsure.certified
 
 
@@ -54,7 +54,7 @@ def test_a_certified_threshold_is_rarely_wrong() -> None:
         first, reference, again = frames(150, 0.0, seed)
         wrong = rng.random(first.height) < TARGET.max_disagreement + 0.001
         first = first.with_columns(label=pl.when(pl.Series(wrong)).then(pl.lit("b")).otherwise(pl.lit("a")))
-        found = threshold(first, reference, again)
+        found = threshold(first, reference, again, seed=1)
         n_certified += found is not None and found.certified
     assert n_certified <= 7  # binomial 60, .05: more than 7 in 1.5 of 100
 
@@ -62,7 +62,7 @@ def test_a_certified_threshold_is_rarely_wrong() -> None:
 def test_what_has_no_confidence_is_kept() -> None:
     first, reference, again = frames(300, 0.0)
     none = first.with_columns(confidence=pl.when(pl.col("confidence") > 0.1).then(pl.col("confidence")))
-    found = threshold(none, reference, again)
+    found = threshold(none, reference, again, seed=1)
     assert found is not None
     assert all(one.n_kept >= 0.85 * one.n for one in found.held)
 
@@ -100,6 +100,6 @@ def test_what_a_run_kept_and_asked_again_is_counted_apart() -> None:
 
 def test_a_stricter_target_is_harder_to_certify() -> None:
     targets = [Target(max_disagreement=share, delta=0.05) for share in (0.1, 0.01)]
-    loose, strict = (threshold(*frames(200, 0.4), target=target) for target in targets)
+    loose, strict = (threshold(*frames(200, 0.4), seed=1, target=target) for target in targets)
     assert loose is not None and loose.certified
     assert strict is None or not strict.certified, "200 items can't show one in a hundred"

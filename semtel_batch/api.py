@@ -89,7 +89,10 @@ class PlanHandle:
         `done`, or `running` while a provider has batches to work on. Raises BadInput for a cancelled plan, KeyMissing
         and other EndpointErrors, and Incomplete if it was interrupted; nothing is lost then, `collect` goes on.
         """
-        with self._session.store() as store, opened_engine({**self._where, "tasks": tasks}) as engine:
+        with (
+            self._session.store() as store,
+            opened_engine({**self._where, "tasks": tasks}, self._session.project) as engine,
+        ):
             check_startable(store, self.plan)
             session = replace(self._session, tasks=tasks)
             with running(session, store, self.plan, engine.ahead) as runner, suppress(Waiting):
@@ -105,7 +108,7 @@ class PlanHandle:
         session = replace(self._session, tasks=tasks)
         with (
             self._session.store() as store,
-            opened_engine({**self._where, "tasks": tasks}) as engine,
+            opened_engine({**self._where, "tasks": tasks}, self._session.project) as engine,
             running(session, store, self.plan, engine.ahead) as runner,
             suppress(Waiting),
         ):
@@ -190,7 +193,7 @@ def plan(
         asked = replace(asked, write=writer(data, asked.columns))
     where = {"engine": wishes.get("engine", "spark" if kind is Kind.SPARK else "local"), "master": wishes.get("master")}
     _check(where["engine"] in ("local", "spark"), f"engine={where['engine']!r} is neither 'local' nor 'spark'.")
-    with opened_engine(where) as engine:
+    with opened_engine(where, session.project) as engine:
         made = make_plan(settings, asked, SystemClock(), engine.reader)
     return PlanHandle(session, made, kind, where, data.sparkSession if kind is Kind.SPARK else None)
 

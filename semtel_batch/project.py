@@ -78,7 +78,7 @@ Classifiers of this project, one .prompty file each. A file named like a shipped
 Start from a shipped one: see `semtel-batch doctor` for where they are.
 """
 
-_IGNORED = "state/*.sqlite3*\nstate/files/\n"
+_IGNORED = "state/*.sqlite3*\nstate/*.log\nstate/files/\n"
 
 
 _AZURE = """\

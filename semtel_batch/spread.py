@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from semtel_batch.engines.local import LOCAL, Reader
@@ -24,8 +25,10 @@ class Engine:
 
 
 @contextmanager
-def opened_engine(options: Mapping[str, Any]) -> Iterator[Engine]:
+def opened_engine(options: Mapping[str, Any], project: Path) -> Iterator[Engine]:
     """The engine that `engine` and `master` of the options name; Spark is stopped at the end if it was started here.
+
+    What Spark has to say it then writes into `state/spark.log` of the project.
 
     Raises BadInput where Spark can't be had, with what to install.
     """
@@ -41,7 +44,7 @@ def opened_engine(options: Mapping[str, Any]) -> Iterator[Engine]:
     from semtel_batch.engines.spark.reading import SparkReader  # the same
     from semtel_batch.engines.spark.sharing import SparkAhead  # the same
 
-    cluster = Cluster(options.get("master"))
+    cluster = Cluster(options.get("master"), project / "state" / "spark.log")
     try:
         yield Engine(SparkReader(cluster), SparkAhead(cluster, options.get("tasks", 1)))
     finally:

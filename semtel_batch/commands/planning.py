@@ -22,7 +22,7 @@ _NO_LIMIT = "none"  # as a value of --what-if
 
 def plan(options: Mapping[str, Any], wish: Mapping[str, Any], explain: bool, what_if: Sequence[str] = ()) -> None:
     session = open_session(options)
-    with opened_engine(wish) as engine:
+    with opened_engine(wish, session.project) as engine:
         _plan(session, wish, engine, explain, what_if)
 
 

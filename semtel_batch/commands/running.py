@@ -19,7 +19,7 @@ from semtel_batch.store import Store
 
 def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
     session = open_session(options)
-    with session.store() as store, opened_engine(options) as engine:
+    with session.store() as store, opened_engine(options, session.project) as engine:
         chosen = store.plan(plan_id)
         check_startable(store, chosen)
         with notified(session, store, chosen):
@@ -30,7 +30,7 @@ def submit(options: Mapping[str, Any], plan_id: str | None) -> None:
 
 def collect(options: Mapping[str, Any], plan_id: str | None, wait: bool) -> None:
     session = open_session(options)
-    with session.store() as store, opened_engine(options) as engine:
+    with session.store() as store, opened_engine(options, session.project) as engine:
         chosen = store.plan(plan_id)
         with notified(session, store, chosen):
             with _told_where_it_stands(session, store, chosen), running(session, store, chosen, engine.ahead) as runner:

@@ -20,7 +20,7 @@ from semtel_batch.tabular import write_table
 
 def run(options: Mapping[str, Any], wish: Mapping[str, Any], yes: bool, output: Path | None) -> None:
     session = open_session(options)
-    with opened_engine({**options, **wish}) as engine:
+    with opened_engine({**options, **wish}, session.project) as engine:
         _run(session, wish, engine, yes, output)
 
 

@@ -6,6 +6,8 @@ These tests fail where pyspark is installed and does not start; without the extr
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -307,15 +309,32 @@ def test_a_slice_is_a_fixed_set_of_requests() -> None:
 # ── what is missing is said ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_spark_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match="--master is of --engine spark"), opened_engine({"master": "local[2]"}):
+def test_what_spark_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(BadInput, match="--master is of --engine spark"),
+        opened_engine({"master": "local[2]"}, tmp_path),
+    ):
         pass
     monkeypatch.setattr(spread, "find_spec", lambda name: None if name == "pandas" else name)
     without = pytest.raises(BadInput, match=r"needs pandas; run: pip install 'semtel-batch\[spark\]'")
-    with without, opened_engine({"engine": "spark"}):
+    with without, opened_engine({"engine": "spark"}, tmp_path):
         pass
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr("shutil.which", lambda _name: None)
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     with pytest.raises(BadInput, match="Spark needs Java 17 or later, and there is none"):
         Cluster(None)
+
+
+def test_a_master_that_spark_refuses_ends_in_one_sentence(tmp_path: Path, data: str) -> None:
+    """Java's own words, a trace of fifty lines, are in the log that it names."""
+    named = ["--project", str(tmp_path), "plan", data, "-c", "topic", "--engine", "spark", "--master", "nowhere://x"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "semtel_batch", *named], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1), ended.stderr
+    log = tmp_path / "state" / "spark.log"
+    assert "Spark can't be started with master 'nowhere://x' (Master must" in ended.stderr
+    assert str(log) in ended.stderr
+    assert "\tat org.apache.spark" in log.read_text(encoding="utf-8")
+    assert not log.stat().st_mode & 0o077

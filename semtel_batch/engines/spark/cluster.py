@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from semtel_batch import errors
 from semtel_batch.errors import BadData, BadInput, SemtelError, StoreError
+from semtel_batch.private import make_private, make_private_folder
 
 T = TypeVar("T")
 
@@ -33,11 +36,15 @@ Work = Callable[[Any], str]
 class Cluster:
     """Spark, as it is running already or started for us; `close` ends only what was started here."""
 
-    def __init__(self, master: str | None) -> None:
-        """`master` as Spark names it; without one, SPARK_MASTER or all cores of this machine. Raises BadInput."""
+    def __init__(self, master: str | None, log: Path | None = None) -> None:
+        """`master` as Spark names it; without one, SPARK_MASTER or all cores of this machine. Raises BadInput.
+
+        `log` is where a Spark that is started here writes what it has to say; without it, on stderr.
+        """
         running = SparkSession.getActiveSession()
         self._is_ours = running is None
-        self.spark = running or _started(master)
+        self._log = log if self._is_ours else None
+        self.spark = running or _started(master, log)
 
     def close(self) -> None:
         if self._is_ours:
@@ -71,7 +78,10 @@ class Cluster:
             with _pandas_3_allowed():
                 found = self.spark.range(0, len(units), 1, len(units)).mapInArrow(task, _RESULT).collect()
         except PySparkException as problem:
-            raise StoreError(f"Spark gave up ({_first_line(problem)}); look at its log, and run again.") from problem
+            where = f" in {self._log}" if self._log else ""
+            raise StoreError(
+                f"Spark gave up ({_first_line(problem)}); look at its log{where}, and run again."
+            ) from problem
         rows = sorted(found, key=lambda row: row["unit"])
         for row in rows:
             if row["kind"] is not None:
@@ -118,7 +128,7 @@ def _with_retries(master: str) -> str:
     return re.sub(r"^local\[([\d*]+)\]$", r"local[\1,4]", master)
 
 
-def _started(master: str | None) -> SparkSession:
+def _started(master: str | None, log: Path | None) -> SparkSession:
     # Left alone, executors take whatever python3 is found first, which has none of our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -130,20 +140,44 @@ def _started(master: str | None) -> SparkSession:
     master = _with_retries(master or os.environ.get("SPARK_MASTER", "local[*]"))
     if master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else has to reach it
-    builder: Any = SparkSession.builder
-    builder = builder.appName("semtel-batch").master(master)
-    for key, value in _SETTINGS.items():
-        builder = builder.config(key, value)
+    conf = SparkConf().setAppName("semtel-batch").setMaster(master).setAll(list(_SETTINGS.items()))
+    began = log.stat().st_size if log and log.exists() else 0
     try:
         with _pandas_3_allowed():
+            context = SparkContext(conf=conf, gateway=_gateway(conf, log))
+            builder: Any = SparkSession.builder  # which takes up the context that runs
             session: SparkSession = builder.getOrCreate()
     except Exception as problem:
+        where = f", and look into {log}" if log else ""
         raise BadInput(
-            f"Spark can't be started ({_first_line(problem)}); check --master and that Java is 17 or later."
+            f"Spark can't be started with master '{master}' ({_reason(problem, log, began)}); "
+            f"check --master and that Java is 17 or later{where}."
         ) from problem
-    session.sparkContext.setLogLevel("ERROR")
+    context.setLogLevel("ERROR")
     return session
 
+
+def _gateway(conf: SparkConf, log: Path | None) -> Any:
+    """Start Java, which otherwise writes on our stderr; None where Spark starts it itself, or has."""
+    if log is None or SparkContext._gateway is not None:
+        return None
+    make_private_folder(log.parent)
+    make_private(log)
+    with log.open("ab") as file:
+        return launch_gateway(conf, {"stdout": file, "stderr": file})
+
+
+def _reason(problem: Exception, log: Path | None, began: int) -> str:
+    """Why Spark did not start, in its own words: of its log, else of the exception, without where in Java it was."""
+    if log is not None and log.exists():
+        said = _JAVA_SAYS.findall(log.read_bytes()[began:].decode("utf-8", "replace"))
+        if said:
+            return str(said[0])[:300]
+    found: Any = getattr(problem, "java_exception", None)
+    return _first_line(problem) if found is None else str(found.getMessage()).partition("\n")[0][:300]
+
+
+_JAVA_SAYS = re.compile(r"(?:^Exception in thread \S+ [\w.$]+: |^Error: |\bReason: )(\S.*)$", re.MULTILINE)
 
 _SETTINGS = {
     "spark.ui.showConsoleProgress": "false",

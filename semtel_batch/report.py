@@ -34,6 +34,7 @@ from semtel_batch.throughput import (
     seconds_between,
     total_bill,
 )
+from semtel_batch.traces import together
 
 RETRY = "retry"
 _SAID = ("wording", "net", "noise_floor", "unreachable")  # of a stored audit, see `studies.certify`
@@ -177,7 +178,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         request_failures=request_failures(parts),
         warnings=plan.warnings + _stops(endpoints) + _overruns(plan, actual.usd, elapsed_s),
         certificates=(*_pilot(plan), *_certificates(store.certificates(plan.id))),
-        trace=tuple(store.paces(plan.id)) if trace else (),
+        trace=tuple(together(store.paces(plan.id))) if trace else (),
     )
 
 

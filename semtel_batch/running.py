@@ -55,6 +55,8 @@ def running(session: Session, store: Store, chosen: Plan, ahead: Ahead | None = 
                     total=tick.n_requests_total,
                     usd=tick.usd,
                     n_retried=tick.n_retried,
+                    n_labels=tick.n_labels,
+                    n_unlabelled=tick.n_unlabelled,
                     note=tick.doing,
                 )
             )

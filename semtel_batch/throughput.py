@@ -19,6 +19,7 @@ from semtel_batch.plans import Plan
 from semtel_batch.records import Event, Outcome, Pace, Tier, Usage
 from semtel_batch.rows import Part, PlanRow, ShardRow, Submission
 from semtel_batch.store import Store
+from semtel_batch.traces import together
 
 _NO_USAGE = Usage()
 _USAGE = [field.name for field in fields(Usage)]
@@ -182,7 +183,7 @@ def _line(
         n_retried=counts[1],
         n_limited=sum(pace.n_limited for pace in paces),
         n_failed=sum(pace.n_failed for pace in paces),
-        most_in_flight=max((pace.in_flight for pace in paces), default=None),
+        most_in_flight=max((pace.in_flight for pace in together(paces)), default=None),
         bill=bill,
         elapsed_s=elapsed_s,
         requests_per_s=bill.n_requests / elapsed_s if elapsed_s else None,

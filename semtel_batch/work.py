@@ -41,6 +41,8 @@ class Tick:
     n_requests_total: int  # of the shards cut so far
     usd: Decimal
     n_retried: int  # tries beyond the first: 429s, 5xx and lost connections
+    n_labels: int  # of the first pass
+    n_unlabelled: int  # items that came back without one so far: they are asked again, or end as named failures
     n_batches_waiting: int
     doing: str
 
@@ -214,12 +216,17 @@ class Work:
     def tick(self, doing: str) -> None:
         parts = self.store.parts(self.plan.id)
         shards = self.shards()
+        classify = {row.shard.id: row.shard.attempt for row in shards if row.shard.stage is Stage.CLASSIFY}
+        first = {shard for shard, attempt in classify.items() if not attempt}
+        n_labels = sum(part.n_answered for part in parts if part.shard_id in classify)
         self._watch(
             Tick(
                 n_requests_done=sum(part.n_requests for part in parts),
                 n_requests_total=sum(row.shard.n_requests for row in shards),
                 usd=sum((part.cost_usd for part in parts), Decimal(0)),
                 n_retried=sum(part.n_tries - part.n_requests for part in parts),
+                n_labels=n_labels,
+                n_unlabelled=max(0, sum(part.n_items for part in parts if part.shard_id in first) - n_labels),
                 n_batches_waiting=sum(
                     row.state is ShardState.SUBMITTED and not row.shard.tier.is_at_once for row in shards
                 ),

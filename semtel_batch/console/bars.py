@@ -10,7 +10,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TimeElapsedCo
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from semtel_batch.console.figures import clip, count, money
+from semtel_batch.console.figures import clip, count, money, several
 from semtel_batch.console.progress import Progress, Step
 
 _NAME_WIDTH = 24
@@ -28,8 +28,12 @@ class _Standing(ProgressColumn):
     def render(self, task: Task) -> Text:
         step: Step = task.fields["step"]
         text = Text(f"{count(step.done)}/{count(step.total)}", no_wrap=True)
+        if step.n_labels:
+            text.append(f"  {several(step.n_labels, 'label')}")
         if step.usd is not None:
             text.append(f"  {money(step.usd)}", style="green")
+        if step.n_unlabelled:
+            text.append(f"  {count(step.n_unlabelled)} without", style="yellow")
         if step.n_retried:
             text.append(f"  {count(step.n_retried)} tried again", style="yellow")
         if step.note:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from semtel_batch.console.figures import count, duration, money, safe
+from semtel_batch.console.figures import count, duration, money, safe, several
 
 _EVERY_S = 10.0
 
@@ -21,6 +21,8 @@ class Step:
     total: int
     usd: Decimal | None = None
     n_retried: int = 0  # tries beyond the first: 429s, 5xx, lost connections
+    n_labels: int = 0
+    n_unlabelled: int = 0  # that came back without a label, so far
     note: str = ""
 
     @property
@@ -71,8 +73,12 @@ def line_of(step: Step, elapsed_s: float) -> str:
     """A step as one line of text."""
     percent = f" ({100 * step.done / step.total:.0f} %)" if step.total else ""
     parts = [f"{safe(step.name)}: {count(step.done)} of {count(step.total)}{percent}"]
+    if step.n_labels:
+        parts.append(several(step.n_labels, "label"))
     if step.usd is not None:
         parts.append(money(step.usd))
+    if step.n_unlabelled:
+        parts.append(f"{count(step.n_unlabelled)} without a label")
     if step.n_retried:
         parts.append(f"{count(step.n_retried)} tried again")
     if elapsed_s >= 1:

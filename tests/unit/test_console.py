@@ -526,6 +526,11 @@ def test_live_progress_shows_done_money_and_retries_on_stderr(width: int) -> Non
     assert screen.out == ""
 
 
+def test_labels_and_what_came_without_are_counted() -> None:
+    step = Step(name="requests", done=20, total=40, usd=Decimal("0.25"), n_labels=3_910, n_unlabelled=9)
+    assert line_of(step, 0.0) == "requests: 20 of 40 (50 %), 3,910 labels, $0.25, 9 without a label"
+
+
 def test_a_step_without_a_total_has_no_percentage() -> None:
     assert line_of(Step(name="count", done=0, total=0), 0.0) == "count: 0 of 0"
 

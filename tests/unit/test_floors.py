@@ -42,6 +42,7 @@ FLOORS = {
     "tables": 0,
     "queueing": 0,
     "private": 0,
+    "traces": 1,
     "logs": 0,
     "completions": 0,
     "group": 1,

@@ -76,7 +76,7 @@ class SparkAhead:
 
             def look() -> None:
                 inbox.look()
-                work.tick(f"{n_beside} tasks ask")
+                work.tick("executors ask")
 
             self._spread(work, partial(take_part, asked), range(n_slices), driven.close, look)
 
@@ -102,7 +102,7 @@ class SparkAhead:
                 for way, own in enumerate(_ways(work, rows)):
                     if all(map(is_over, own)):
                         dispatch.close(way)
-                work.tick(f"{dispatch.n_seats} tasks ask")
+                work.tick(f"executors ask, {dispatch.n_seats} at work")
 
             def stop() -> None:
                 dispatch.close()

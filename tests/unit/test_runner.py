@@ -160,7 +160,7 @@ def test_the_cost_is_the_bill(new: Any) -> None:
     # 6 × (90 plain at 0.5 + 10 cached at 0.05 + 7 out at 2) / 10⁶
     assert world.ticks[-1].usd * 1_000_000 == 6 * (Decimal(45) + Decimal("0.5") + Decimal(14))
     assert (world.ticks[-1].n_requests_done, world.ticks[-1].n_requests_total) == (6, 6)
-    assert (world.ticks[-1].n_labels, world.ticks[-1].n_unlabelled) == (6, 0)
+    assert (world.ticks[-1].n_labels, world.ticks[-1].n_unlabelled) == (12, 0)
 
 
 # -- asking again --------------------------------------------------------------------------------------------------

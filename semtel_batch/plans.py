@@ -102,6 +102,12 @@ class Estimate:
     pool: tuple[str, ...] = ()  # other endpoints that answer its realtime requests too, at the same price
 
     @property
+    def joined(self) -> tuple[str, ...]:
+        """Those of its pool that are dearer, and take part because the deadline needs them: they have lines."""
+        billed = {line.endpoint for line in self.lines}
+        return tuple(name for name in self.pool if name in billed)
+
+    @property
     def n_requests(self) -> int:
         return sum(line.n_requests for line in self.lines)
 

@@ -17,6 +17,7 @@ from semtel_batch import plans
 from semtel_batch.console.figures import brief, count, money, safe, several, share
 from semtel_batch.console.layout import MARGIN, Page, left, note, points, right, section, table
 from semtel_batch.plans import FrontierPoint, Leg, MixShare, Plan, Strata
+from semtel_batch.records import Tier
 
 if TYPE_CHECKING:  # only its name is needed: the planner would make every other command wait
     from semtel_batch.planner.sweep import Variant
@@ -62,7 +63,8 @@ def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
 
 def _leg(leg: Leg) -> str:
     n = several(leg.strategy.conversations_per_request, "conversation")
-    where = f"{leg.endpoint} → {leg.strategy.escalate}" if leg.strategy.escalate else leg.endpoint
+    who = " and ".join((leg.endpoint, *leg.pool)) if leg.strategy.tier is Tier.REALTIME else leg.endpoint
+    where = f"{who} → {leg.strategy.escalate}" if leg.strategy.escalate else who
     return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {where}"
 
 

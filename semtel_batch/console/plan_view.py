@@ -252,7 +252,8 @@ def _line(group: Sequence[Alternative]) -> _Line:
 
 def _endpoint(estimate: Estimate) -> str:
     escalate = estimate.strategy.escalate
-    return f"{estimate.endpoint} → {escalate}" if escalate else estimate.endpoint
+    who = " and ".join((estimate.endpoint, *estimate.joined))
+    return f"{who} → {escalate}" if escalate else who
 
 
 def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:

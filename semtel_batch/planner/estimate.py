@@ -26,6 +26,7 @@ from semtel_batch.planner.interval import Spread, either_price, interval
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import Known, Versions, counted_as
 from semtel_batch.planner.lines import Part, Priced
+from semtel_batch.planner.pooling import divided as divided_among
 from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import Lengths, RequestCounter, alone_room, answer_fits, pack_room
 from semtel_batch.planner.shorter import Shortened
@@ -88,11 +89,18 @@ class _Case:
         return measure(group, stage, self.endpoint, self.job.grader, tier or self.strategy.tier)
 
 
-def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, counter: RequestCounter) -> Draft:
-    """Price a strategy on an endpoint whose tier has a known price."""
+def estimate(
+    job: Job,
+    recipe: Recipe,
+    strategy: Strategy,
+    endpoint: Endpoint,
+    counter: RequestCounter,
+    joined: tuple[Endpoint, ...] = (),
+) -> Draft:
+    """Price a strategy on an endpoint whose tier has a known price; dearer ones that have `joined` it answer, too."""
     lengths = lengths_of(job, strategy)
     case = _Case(job=job, strategy=strategy, endpoint=endpoint, lengths=lengths, counter=counter)
-    beside = partners(job, endpoint)
+    beside = (*partners(job, endpoint), *joined)
     second = SECOND_PASS.get(strategy.doubt)
     stages = (Stage.CLASSIFY, second) if second else (Stage.CLASSIFY,)
     main = [_pass(case, stage) for stage in stages]
@@ -108,6 +116,7 @@ def estimate(job: Job, recipe: Recipe, strategy: Strategy, endpoint: Endpoint, c
     run_s = total_s(endpoint, loads, asked_again, beside, elsewhere)
     held = fallback(job, strategy, endpoint, (loads, asked_again), run_s)
     priced = _priced(case, main, again, held)
+    priced = divided_among(priced, job, beside) if joined else priced
     shortened = shortened_by(job, strategy)
     asked = [*priced, *([escalated] if escalated else [])]
     lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))

@@ -35,12 +35,12 @@ _TINY = 1e-9  # a share below this is the solver's rounding, not a decision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ease:
-    """A step that loosens a limit: by `share` units, or by `share` of what the columns of `weight` use of it."""
+    """A step that loosens a limit: so many units more of it, or so much less that each column uses."""
 
     name: str  # what is loosened; several limits may be by one step
     step: str
-    weight: Floats | None
-    share: float
+    units: float = 0.0
+    less: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,16 @@ class Limit:
 
     def take(self, kept: npt.NDArray[np.bool_]) -> Limit:
         """The same for some of the columns."""
-        eases = (one if one.weight is None else replace(one, weight=one.weight[kept]) for one in self.eases)
+        eases = (one if one.less is None else replace(one, less=one.less[kept]) for one in self.eases)
         return replace(self, weight=self.weight[kept], eases=tuple(eases))
+
+    def eased(self, key: tuple[str, str]) -> Limit:
+        """The same loosened by a step, as far as it is one of its own."""
+        found = next((one for one in self.eases if (one.name, one.step) == key), None)
+        if found is None:
+            return self
+        weight = self.weight if found.less is None else self.weight - found.less
+        return replace(self, at_most=self.at_most + found.units, weight=weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +127,6 @@ class Mix:
     loss: Floats  # expected disagreements per classifier
     prices: dict[str, float]  # by limit: US dollars that one more unit of it saves, at the margin; 0 where it has slack
 
-    def savings(self, limits: Sequence[Limit]) -> dict[tuple[str, str], float]:
-        """US dollars that each step of these limits would save, at the margin, by what is loosened and by how much."""
-        found: dict[tuple[str, str], float] = {}
-        for limit in limits:
-            for ease in limit.eases:
-                units = ease.share if ease.weight is None else ease.share * float(ease.weight @ self.x)
-                key = (ease.name, ease.step)
-                found[key] = found.get(key, 0.0) + self.prices[limit.name] * units
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
@@ -161,6 +159,20 @@ def solve(problem: Problem) -> Mix | None:
     prices = {one.name: max(0.0, float(m)) for one, m in zip(problem.limits, marginals, strict=True)}
     columns = problem.columns
     return Mix(x=x, usd=float(columns.usd @ x), loss=columns.loss.T @ x, prices=prices)
+
+
+def savings(problem: Problem, mix: Mix) -> dict[tuple[str, str], float]:
+    """US dollars that each step beyond a limit that binds would save: by what is loosened, and by how much.
+
+    Solved again and not only the dual times the step: a step may go further than the price at the margin holds.
+    """
+    binding = [one for one in problem.limits if mix.prices[one.name] > 0]
+    found: dict[tuple[str, str], float] = {}
+    for key in dict.fromkeys((ease.name, ease.step) for one in binding for ease in one.eases):
+        eased = solve(problem.with_limits([one.eased(key) for one in problem.limits]))
+        if eased is not None:
+            found[key] = mix.usd - eased.usd
+    return found
 
 
 def stretch(problem: Problem, names: Sequence[str]) -> float | None:

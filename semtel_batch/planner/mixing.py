@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -19,10 +19,24 @@ import numpy.typing as npt
 from semtel_batch.planner.constraints import Constraint
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.job import Job, groups, part_of
-from semtel_batch.planner.mix import Columns, Ease, Floats, Limit, Mix, Problem, loss_limits, solve, stretch, trim
+from semtel_batch.planner.mix import (
+    Columns,
+    Ease,
+    Floats,
+    Limit,
+    Mix,
+    Problem,
+    loss_limits,
+    savings,
+    solve,
+    stretch,
+    trim,
+)
 from semtel_batch.planner.path import intervals
-from semtel_batch.planner.room import Lengths, RequestCounter
+from semtel_batch.planner.pooling import partners
+from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.schedule import Cell, times
+from semtel_batch.planner.slicing import edges, joined, snapped
 from semtel_batch.planner.timing import LegLoad, Load
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, Slice, Strata
@@ -32,8 +46,6 @@ from semtel_batch.strategies import Recipe
 
 Mask = npt.NDArray[np.bool_]
 
-SHARES = (0.5, 0.8, 0.95)  # of the conversations, by length: where the strata's edges are
-LEAST_STRATUM = 100  # conversations: a pack of 20 needs several packs to be worth a stratum
 LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
 _TRIES = 6  # of tightening limits until what was rounded keeps them
 _NEARLY = 1.01  # packs of parts are a little dearer than those of the whole
@@ -49,6 +61,7 @@ class Way:
     strategy: Strategy
     endpoint: Endpoint
     group: tuple[Classifier, ...]
+    joined: tuple[Endpoint, ...] = ()  # dearer ones that answer, too
     partition: int  # of the classifiers into groups: its number
     block: int
 
@@ -70,7 +83,7 @@ class Mixed:
     served: tuple[Served, ...]
     shares: tuple[Share, ...]
     binding: tuple[str, ...]  # limits that cost something at the margin
-    savings: dict[tuple[str, str], float]  # of steps beyond limits, in US dollars; see `mix.Mix.savings`
+    savings: dict[tuple[str, str], float]  # of steps beyond limits, in US dollars; see `mix.savings`
     estimate: Estimate
     n_reused: int
     reused_usd: Decimal
@@ -88,21 +101,6 @@ class Share:
     slice: Slice
     n: int
     usd: float
-
-
-def edges(lengths: Lengths) -> tuple[int, ...]:
-    """Where a job's conversations are told apart by length: at fixed shares, as far as strata are large enough."""
-    if len(lengths) < 2 * LEAST_STRATUM:
-        return ()
-    ordered = np.sort(lengths)
-    found: list[int] = []
-    for share in SHARES:
-        at = int(ordered[int(share * len(ordered))])
-        below = int(np.searchsorted(ordered, at))
-        before = int(np.searchsorted(ordered, found[-1])) if found else 0
-        if below - before >= LEAST_STRATUM and len(ordered) - below >= LEAST_STRATUM:
-            found.append(at)
-    return tuple(found)
 
 
 def mix(
@@ -125,8 +123,13 @@ def mix(
             return None
         mixed = bench.rounded(solution[0], solution[1])
         if all(limit.keeps(mixed.estimate) for limit in limits):
-            return mixed
+            return replace(mixed, savings=_savings(problem.with_limits(tight)))
     return None
+
+
+def _savings(problem: Problem) -> dict[tuple[str, str], float]:
+    solution = solve(problem)
+    return {} if solution is None else savings(problem, solution)
 
 
 def _is_worth_it(problem: Problem, solution: Mix, most_usd: float | None) -> bool:
@@ -231,7 +234,9 @@ class _Bench:
     def _priced(self, part: Job, way: Way) -> Draft:
         if way.block:  # texts are compressed once, for whichever classifiers are asked about them
             part = replace(part, cpu_usd_per_hour=Decimal(0))
-        return estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
+        return estimate(
+            replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter, way.joined
+        )
 
     def _loss(self, row: Cell) -> list[float]:
         change = row.draft.estimate.quality.label_change
@@ -243,7 +248,7 @@ class _Bench:
             most = float(one.limit)
             if one.name == "budget":
                 high = np.array([float(row.draft.estimate.usd_high) / row.n for row in rows])
-                ease = Ease(name="budget", step="one dollar more", weight=None, share=1.0)
+                ease = Ease(name="budget", step="one dollar more", units=1.0)
                 yield Limit(name="budget", wish="budget", at_most=most, weight=high, unit="USD", eases=(ease,))
             elif one.name == "agreement":
                 names = [f"agreement on {c.name}" for c in self.job.classifiers]
@@ -256,7 +261,7 @@ class _Bench:
         """Give every way its slices, and price the legs on those they serve."""
         found = intervals(problem, solution.x)
         by_way: dict[int, list[tuple[Slice, int]]] = {}
-        lows, highs = _snapped(found.low, found.high)
+        lows, highs = snapped(found.low, found.high)
         for column, low, high in zip(found.column.tolist(), lows.tolist(), highs.tolist(), strict=True):
             if low == high:
                 continue
@@ -265,7 +270,7 @@ class _Bench:
             by_way.setdefault(arm, []).append((piece, column))
         served, shares = [], []
         for leg, (arm, pieces) in enumerate(sorted(by_way.items())):
-            slices = _joined(piece for piece, _ in pieces)
+            slices = joined(piece for piece, _ in pieces)
             served.append(Served(way=self.ways[arm], slices=slices, draft=self._leg(self.ways[arm], slices)))
             unit = {piece.stratum: float(problem.columns.usd[column]) for piece, column in pieces}
             for one in slices:
@@ -278,7 +283,7 @@ class _Bench:
             served=tuple(served),
             shares=tuple(shares),
             binding=tuple(name for name, usd in solution.prices.items() if usd > _LEAST_PRICE),
-            savings=solution.savings(problem.limits),
+            savings={},
             estimate=whole,
             n_reused=sum(self._reused(one)[0] for one in served),
             reused_usd=sum((self._reused(one)[1] for one in served), Decimal(0)),
@@ -310,32 +315,18 @@ def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:
         strategy, endpoint = draft.estimate.strategy, endpoints[draft.estimate.endpoint]
         found = groups(job.classifiers, strategy)
         number = numbers.setdefault(found, len(numbers) + 1)
+        pool = set(draft.estimate.pool) - {one.name for one in partners(job, endpoint)}
+        joined = tuple(endpoints[name] for name in draft.estimate.pool if name in pool)
         for block, group in enumerate(found):
-            yield Way(recipe=recipe, strategy=strategy, endpoint=endpoint, group=group, partition=number, block=block)
-
-
-# ── legs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _snapped(low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """Edges on a grid of a millionth; edges that are one but for rounding become one, so that neighbours meet."""
-    values = np.concatenate([low, high])
-    order = np.argsort(values)
-    first = np.concatenate([[True], np.diff(values[order]) > 1e-9])
-    snapped = np.empty(len(values))
-    snapped[order] = np.round(values[order][first], 6)[np.cumsum(first) - 1]
-    return snapped[: len(low)], snapped[len(low) :]
-
-
-def _joined(slices: Iterable[Slice]) -> tuple[Slice, ...]:
-    """Slices of a way, in order, neighbours made one."""
-    joined: list[Slice] = []
-    for one in sorted(slices, key=lambda s: (s.stratum, s.low)):
-        if joined and joined[-1].stratum == one.stratum and joined[-1].high == one.low:
-            joined[-1] = replace(joined[-1], high=one.high)
-        else:
-            joined.append(one)
-    return tuple(joined)
+            yield Way(
+                recipe=recipe,
+                strategy=strategy,
+                endpoint=endpoint,
+                group=group,
+                joined=joined,
+                partition=number,
+                block=block,
+            )
 
 
 def _loads(job: Job, served: Sequence[Served]) -> list[LegLoad]:
@@ -358,7 +349,7 @@ def _as_planned(draft: Draft, load: Load) -> Load:
 
 def _one_point(classifier: str, n: float) -> Ease:
     step = f"one point of disagreement on {classifier} more"
-    return Ease(name=f"disagreement on {classifier}", step=step, weight=None, share=0.01 * n)
+    return Ease(name=f"disagreement on {classifier}", step=step, units=0.01 * n)
 
 
 def _worst_change(job: Job, served: Sequence[Served]) -> float:

@@ -23,10 +23,10 @@ from semtel_batch.planner.constraints import Constraint, binding, constraints, d
 from semtel_batch.planner.estimate import Draft, n_answered
 from semtel_batch.planner.evidence import is_promised, keeps_labels
 from semtel_batch.planner.job import Job, groups
-from semtel_batch.planner.mixing import Mixed, edges, mix, nearest_mixes
+from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
 from semtel_batch.planner.points import price_all
-from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.room import RequestCounter
+from semtel_batch.planner.slicing import edges
 from semtel_batch.planner.tradeoffs import frontier, steps
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
@@ -289,7 +289,8 @@ def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
 def _asked(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[Endpoint, ...]:
     """Who takes part: the endpoint, those that share its realtime, and the one that doubtful labels go to."""
     second = second_endpoint(job, chosen.strategy, endpoint)
-    return tuple(dict.fromkeys((endpoint, *partners(job, endpoint), second)))
+    pool = (one for one in job.endpoints if one.name in chosen.pool)
+    return tuple(dict.fromkeys((endpoint, *pool, second)))
 
 
 def _legs(job: Job, best: Draft) -> tuple[Leg, ...]:

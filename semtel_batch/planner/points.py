@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from semtel_batch.errors import Infeasible, PriceUnknown
@@ -12,6 +12,7 @@ from semtel_batch.planner.estimate import Draft, estimate, shortened_by
 from semtel_batch.planner.evidence import cut_share, with_threshold
 from semtel_batch.planner.job import Job, grouped_for, groups
 from semtel_batch.planner.packsizes import capped
+from semtel_batch.planner.pooling import joiners
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.records import Doubt, Endpoint, Keep, Strategy, Tier
 from semtel_batch.strategies import Recipe
@@ -41,12 +42,25 @@ def price_all(job: Job, counter: RequestCounter) -> Drafts:
             if obstacle:
                 left_out[obstacle] = None
             elif (endpoint.name, strategy) not in shared:
-                made.append(estimate(job, recipe, strategy, endpoint, counter))
+                alone = estimate(job, recipe, strategy, endpoint, counter)
+                made.append(alone)
                 if strategy.tier is Tier.REALTIME:
-                    shared |= {(name, strategy) for name in made[-1].estimate.pool}
+                    shared |= {(name, strategy) for name in alone.estimate.pool}
+                    made += _joined(job, alone, (recipe, strategy, endpoint), counter)
     if not made:
         raise _nothing_to_choose(job, tuple(left_out))
     return Drafts(made=tuple(made), left_out=tuple(left_out))
+
+
+def _joined(job: Job, alone: Draft, way: tuple[Recipe, Strategy, Endpoint], counter: RequestCounter) -> Iterator[Draft]:
+    """The same way with dearer endpoints that answer too, one more at a time, until the deadline is kept."""
+    deadline_s, found = job.objective.deadline_s, alone
+    others = joiners(job, way[2])
+    for n in range(1, len(others) + 1):
+        if deadline_s is None or found.estimate.time_s <= deadline_s:
+            return
+        found = estimate(job, *way, counter, others[:n])
+        yield found
 
 
 def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:

@@ -23,8 +23,9 @@ from semtel_batch.planner.timing import OVERLAP_S, WINDOW_S, Load, part_s, resou
 from semtel_batch.records import Endpoint, Tier
 
 _MOST_ROWS = 27  # choices of what binds where: three endpoints of three limits; of more, the slowest of each way counts
-_HOUR = Ease(name="deadline", step="one hour more", weight=None, share=3_600.0)
-_STEPS = {"tokens a minute": ("10k TPM", 10_000), "requests a minute": ("100 RPM", 100)}
+_HOUR = Ease(name="deadline", step="one hour more", units=3_600.0)
+_RATES = "rates together"
+_MORE_TPM, _MORE_RPM = 10_000, 100  # steps beyond a rate that a plan says the worth of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _queues(job: Job, cells: Sequence[Cell], turns: int) -> Iterator[Limit]:
         here = np.array([cell.endpoint.name == endpoint.name for cell in cells])
         if endpoint.enqueued_tokens and (here & (queued > 0)).any():
             row = queue_in_turns(f"enqueued tokens of {endpoint.name}", queued, here, endpoint.enqueued_tokens, turns)
-            ease = Ease(name=row.name, step="1M more enqueued tokens", weight=None, share=1e6 * turns)
+            ease = Ease(name=row.name, step="1M more enqueued tokens", units=1e6 * turns)
             yield replace(row, wish="deadline", eases=(ease,))
 
 
@@ -128,9 +129,9 @@ def _rates(job: Job, cells: Sequence[Cell], left_s: float, deadline_s: float) ->
     for choice in choices if used else ():
         named = [(who, what, weight) for who, (what, weight) in zip(used, choice, strict=True)]
         eases = [_HOUR]
-        eases += [ease for who, what, weight in named for ease in _eases(job, who, what, weight)]
+        eases += [ease for who, what, weight in named for ease in _eases(job, cells, loads, (who, what, weight))]
         yield Limit(
-            name=" and ".join(f"{what} of {', '.join(who)}" for who, what, _ in named),
+            name=" and ".join(f"{what} of {' and '.join(who)}" for who, what, _ in named),
             wish="deadline",
             at_most=left_s,
             weight=sum((weight for _, _, weight in named), np.zeros(len(cells))),
@@ -139,20 +140,35 @@ def _rates(job: Job, cells: Sequence[Cell], left_s: float, deadline_s: float) ->
         )
 
 
-def _eases(job: Job, who: tuple[str, ...], what: str, weight: Floats) -> Iterator[Ease]:
-    """What a higher rate would do: the seconds that it takes off those who wait for it."""
-    if what not in _STEPS or len(who) > 1:
-        return
-    endpoint = next(one for one in job.endpoints if one.name == who[0])
-    step, more = _STEPS[what]
-    rate = (endpoint.tpm if what == "tokens a minute" else endpoint.rpm) or 1
-    yield Ease(name=f"{what} of {endpoint.name}", step=f"{step} more", weight=weight, share=more / (rate + more))
+def _eases(
+    job: Job, cells: Sequence[Cell], loads: Sequence[Sequence[Load]], used: tuple[tuple[str, ...], str, Floats]
+) -> Iterator[Ease]:
+    """What a higher rate of each of those who answer would do: the seconds that it takes off."""
+    who, what, weight = used
+    for name in who:
+        old = next(one for one in job.endpoints if one.name == name)
+        for rate, step, faster in _faster(old):
+            others = replace(job, endpoints=tuple(faster if one.name == name else one for one in job.endpoints))
+            new = np.zeros(len(cells))
+            for at in np.flatnonzero(weight).tolist():
+                cell = replace(cells[at], endpoint=faster) if cells[at].endpoint.name == name else cells[at]
+                new[at] = _by_resource(others, cell, loads[at]).get(what, 0.0) / cell.n
+            if (new < weight).any():
+                yield Ease(name=f"{rate} of {name}", step=step, less=weight - new)
+
+
+def _faster(endpoint: Endpoint) -> Iterator[tuple[str, str, Endpoint]]:
+    """An endpoint with a step more of each rate that it has."""
+    if endpoint.tpm:
+        yield "tokens a minute", "10k TPM more", replace(endpoint, tpm=endpoint.tpm + _MORE_TPM)
+    if endpoint.rpm:
+        yield "requests a minute", "100 RPM more", replace(endpoint, rpm=endpoint.rpm + _MORE_RPM)
 
 
 def _by_resource(job: Job, cell: Cell, asked: Sequence[Load]) -> dict[str, float]:
     """Seconds of each limit; those who share the work have one pace together."""
     if cell.draft.estimate.pool:
-        return {"rates": _seconds(job, cell, asked)}
+        return {_RATES: _seconds(job, cell, asked)}
     found: dict[str, float] = {}
     for load in (one for one in asked if one.tier not in WINDOW_S):
         for what, seconds in resources_s(cell.endpoint, load).items():

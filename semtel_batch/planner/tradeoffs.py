@@ -44,9 +44,8 @@ def frontier(estimates: Iterable[Estimate], chosen: Estimate) -> tuple[FrontierP
 
 def _name(one: Estimate) -> str:
     strategy = one.strategy
-    return (
-        f"{strategy.recipe} {strategy.conversations_per_request}×{strategy.together}, {strategy.tier}, {one.endpoint}"
-    )
+    who = " and ".join((one.endpoint, *one.joined))
+    return f"{strategy.recipe} {strategy.conversations_per_request}×{strategy.together}, {strategy.tier}, {who}"
 
 
 def _beats(other: Estimate, one: Estimate) -> bool:

@@ -11,9 +11,9 @@ from test_planner import OPENAI, found, job
 
 from semtel_batch.compose.compress.results import Spent
 from semtel_batch.errors import Infeasible
-from semtel_batch.planner.mixing import edges
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.shorter import Shortened
+from semtel_batch.planner.slicing import edges
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.records import PriceOverride, Tier
 from semtel_batch.strata import faults, serves, stratum_of, uniforms

@@ -6,17 +6,20 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from test_planner import OPENAI, job, load
 
+from semtel_batch.errors import Infeasible
 from semtel_batch.intake import cost_of
 from semtel_batch.parts import ANSWERS
 from semtel_batch.planner.optimize import choose
-from semtel_batch.planner.pooling import partners
+from semtel_batch.planner.pooling import joiners, partners
 from semtel_batch.planner.timing import part_s
-from semtel_batch.plans import from_json, to_json
+from semtel_batch.plans import Objective, from_json, to_json
 from semtel_batch.records import AnswerFormat, Endpoint, EndpointKind, PriceOverride, Shard, Stage, Tier
+from semtel_batch.strata import faults
 
 FIRST = replace(OPENAI, model="gpt-5.4-mini")
 AZURE = replace(
@@ -110,3 +113,45 @@ def a_shard(plan_id: str) -> Shard:
         prompt_tokens=1,
         max_completion_tokens=1,
     )
+
+
+# ── dearer endpoints, where a deadline needs them ───────────────────────────────────────────────────────────────────
+
+DEAR = PriceOverride(input_usd=Decimal(2), output_usd=Decimal(12))
+CHEAP = PriceOverride(input_usd=Decimal(1), output_usd=Decimal(6))
+LENGTHS = np.random.default_rng(3).integers(50, 3_000, 1_000)
+
+
+def two(tpm: int = 40_000) -> tuple[Endpoint, Endpoint]:
+    tiers = (Tier.REALTIME,)
+    return replace(FIRST, price=CHEAP, tpm=tpm, tiers=tiers), replace(AZURE, price=DEAR, tpm=tpm, tiers=tiers)
+
+
+def test_a_dearer_endpoint_answers_only_as_much_as_the_deadline_needs() -> None:
+    cheap, dear = two()
+    alone = choose(job(LENGTHS, ["naive"], endpoints=(cheap,))).chosen
+    assert [one.name for one in joiners(job(endpoints=(cheap, dear)), cheap)] == ["azure"]
+    assert joiners(job(endpoints=(cheap, dear)), dear) == ()
+    easy, tight, tightest = (
+        choose(job(LENGTHS, ["naive"], endpoints=(cheap, dear), objective=Objective(deadline_s=share * alone.time_s)))
+        for share in (1.01, 0.8, 0.52)
+    )
+    assert easy.chosen.usd == alone.usd and easy.chosen.pool == ()
+    for plan, share in ((tight, 0.8), (tightest, 0.52)):
+        assert plan.chosen.time_s <= share * alone.time_s and faults(plan) == () and plan.certified
+        assert {endpoint.name for endpoint in plan.endpoints} == {"openai", "azure"}
+        assert {name for name, price in plan.prices if price.tier is Tier.REALTIME} == {"openai", "azure"}
+        assert any("azure" in leg.pool for leg in plan.legs)
+    # All of it twice as fast costs half as much again; four fifths of the time need a fifth of that, near enough.
+    assert alone.usd < tight.chosen.usd < tightest.chosen.usd < Decimal("1.55") * alone.usd
+    assert float(tight.chosen.usd / alone.usd) == pytest.approx(1.2, abs=0.04)
+    assert any(one.what == "who answers" for one in tight.chosen.uncertainties)
+    assert tight.mix and tight.shadow_prices[0].usd < 0
+    assert {line.endpoint for line in tight.chosen.lines} == {"openai", "azure"}
+
+
+def test_where_all_together_are_too_slow_that_is_said() -> None:
+    cheap, dear = two()
+    needed = choose(job(LENGTHS, ["naive"], endpoints=(cheap,))).chosen.time_s
+    with pytest.raises(Infeasible, match="deadline"):
+        choose(job(LENGTHS, ["naive"], endpoints=(cheap, dear), objective=Objective(deadline_s=0.4 * needed)))

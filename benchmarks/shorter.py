@@ -73,7 +73,7 @@ def truncation(folder: Path) -> None:
     """100,000 conversations, each cut that is longer; beside counting, and the plain way that reads all for a cut."""
     one = texts_of(folder, "sgd")
     texts = pl.concat([one] * (100_000 // len(one) + 1))[:100_000]
-    mb = texts.str.len_bytes().sum() / 1e6
+    mb = float(texts.str.len_bytes().sum()) / 1e6
     tokens.count(texts[:100], ENCODING)  # the vocabulary is loaded once
     base = timed(lambda: tokens.count(texts, ENCODING))
     say(f"truncation: {len(texts):,} conversations, {mb:.0f} MB; load {os.getloadavg()[0]:.1f}")

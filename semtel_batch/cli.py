@@ -229,12 +229,22 @@ def status(options: dict[str, Any], plan: str | None, verify: bool, watch: bool)
     "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as one page of HTML."
 )
 @click.option("--compare", "sides", nargs=2, metavar="A B", help="Two plans side by side, in the place of one.")
+@click.option("--tradeoff", is_flag=True, help="What every way costs and keeps, measured told apart from assumed.")
 @click.pass_obj
-def report(
-    options: dict[str, Any], /, plan: str | None, trace: bool, html: Path | None, sides: tuple[str, str] | None
-) -> None:
-    """Planned against paid, savings, label distributions, failures, throughput."""
-    if sides is None:
+def report(options: dict[str, Any], /, plan: str | None, sides: tuple[str, str] | None, **how: Any) -> None:
+    """Planned against paid, savings, label distributions, failures, throughput.
+
+    \b
+    Examples:
+      semtel-batch report --html report.html
+      semtel-batch report --tradeoff          cost against agreement, of a plan that needn't have run
+    """
+    html, trace, tradeoff = how["html"], how["trace"], how["tradeoff"]
+    if tradeoff and (sides is not None or html or trace):
+        raise click.UsageError("--tradeoff stands alone; --html has the same picture.")
+    if tradeoff:
+        _commands("looking").tradeoff(options, plan)
+    elif sides is None:
         _commands("looking").report(options, plan, trace=trace, html=html)
     elif plan is not None:
         raise click.UsageError("--compare names both plans; leave PLAN out.")

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semtel_batch import results
 from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.errors import Incomplete
+from semtel_batch.plans import Plan
 from semtel_batch.report import report as make_report
 from semtel_batch.rows import PlanState
+from semtel_batch.session import Session
 from semtel_batch.status import plan_status
+from semtel_batch.store import Store
 from semtel_batch.tabular import write_table
+
+if TYPE_CHECKING:
+    from semtel_batch.studies.tradeoff import Tradeoff
 
 
 def status(options: Mapping[str, Any], plan_id: str | None) -> None:
@@ -39,11 +45,32 @@ def report(options: Mapping[str, Any], plan_id: str | None, *, trace: bool, html
             return
         from semtel_batch.page import Story, write_page  # a template engine and charts, which only a page needs
 
-        written = [(part.written_at, part.n_answered, float(part.cost_usd)) for part in store.parts(chosen.id)]
-        size = write_page(Story(report=found, plan=chosen, written=written, now=SystemClock().now()), html)
+        story = Story(
+            report=found,
+            plan=chosen,
+            tradeoff=_tradeoff(session, store, chosen),
+            written=[(part.written_at, part.n_answered, float(part.cost_usd)) for part in store.parts(chosen.id)],
+            now=SystemClock().now(),
+        )
+        size = write_page(story, html)
     if session.console.options.json:
         session.console.show_json({"path": str(html), "bytes": size})
     session.console.show_text(f"wrote {html} ({size:,} bytes)")
+
+
+def tradeoff(options: Mapping[str, Any], plan_id: str | None) -> None:
+    """Every way that a plan considered: its cost beside the agreement that was measured, or is assumed."""
+    session = open_session(options)
+    with session.store() as store:
+        session.console.show_tradeoff(_tradeoff(session, store, store.plan(plan_id)))
+
+
+def _tradeoff(session: Session, store: Store, plan: Plan) -> Tradeoff:
+    from semtel_batch.studies.tradeoff import (
+        tradeoff as picture,
+    )  # exact intervals, which other commands can do without
+
+    return picture(plan, store.evidence([one.version for one in plan.classifiers]), session.settings.endpoints)
 
 
 def labels(options: Mapping[str, Any], plan_id: str | None, output: Path, *, detail: bool, raw: bool) -> None:

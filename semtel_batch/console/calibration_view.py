@@ -11,14 +11,15 @@ from rich.console import RenderableType
 from semtel_batch import measurements
 from semtel_batch.console.figures import count, money, safe, share
 from semtel_batch.console.layout import Page, bar, left, note, right, section, table
+from semtel_batch.console.tradeoff_view import in_words, view_cuts
 from semtel_batch.planner import promise
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.excess import beyond_reach
+from semtel_batch.studies.tradeoff import Cut, cut_of, only_cuts
 
 if TYPE_CHECKING:  # only their names are needed
     from semtel_batch.measurements import Pilot
-    from semtel_batch.records import Strategy
     from semtel_batch.studies.calibrate import Doubting, Findings, Measured, Router
 
 _BAR = 16
@@ -30,6 +31,7 @@ def view_calibration(found: Findings, page: Page) -> list[RenderableType]:
         note(_title(found)),
         section("Noise floor: the reference strategy asked twice", *map(note, _floors(found))),
         section("Labels that change against the reference", _table(found, page), *_notes(found)),
+        *view_cuts(_cuts(found), page),
         *([section("Two packed runs, splits asked alone", *map(note, _routers(found)))] if found.routers else []),
         *_doubting(found, page),
         *_pilot(found.calibration.pilot),
@@ -42,7 +44,7 @@ def _pilot(pilot: Pilot | None) -> Iterator[RenderableType]:
     if pilot is None:
         return
     lines = [
-        note(f"{tried.recipe} {_how(tried.strategy)}: {safe(promise.wording(pilot, one))}")
+        note(f"{tried.recipe} {in_words(tried.strategy)}: {safe(promise.wording(pilot, one))}")
         for tried in pilot.steps
         for one in tried.counts
     ]
@@ -65,6 +67,16 @@ def _title(found: Findings) -> str:
     )
 
 
+def _cuts(found: Findings) -> list[Cut]:
+    """The curve of truncation, classifier by classifier."""
+    priced = [(m, one.usd_per_1000) for one in found.measured if only_cuts(one.strategy) for m in one.changes]
+    names = [floor.classifier for floor in found.floors]
+    cuts = [cut_of(m, usd) for m, usd in priced if m.n and m.companions == (m.version,)]
+    return sorted(
+        cuts, key=lambda c: (names.index(c.classifier) if c.classifier in names else 0, c.keep, c.truncate_to)
+    )
+
+
 def _floors(found: Findings) -> Iterator[str]:
     for floor in found.floors:
         yield floor.wording
@@ -84,21 +96,10 @@ def _row(one: Measured, found: Findings, page: Page) -> list[Any]:
     low, high = one.interval
     worst = one.worst
     saved = 1 - float(one.usd_per_1000 / found.reference_usd_per_1000) if found.reference_usd_per_1000 else 0.0
-    cells = [one.strategy.recipe, _how(one.strategy), count(one.n), share(changed), f"{share(low)} – {share(high)}"]
+    cells = [one.strategy.recipe, in_words(one.strategy), count(one.n), share(changed), f"{share(low)} – {share(high)}"]
     cells += [f"{worst.classifier} {share(worst.n_different / worst.n)}" if worst else "–"]
     cells += [money(one.usd_per_1000), share(saved) if saved >= 0 else f"-{share(-saved)}"]
     return cells if page.narrow else [*cells, bar(min(1.0, changed), _BAR, page)]
-
-
-def _how(strategy: Strategy) -> str:
-    parts = [f"{strategy.conversations_per_request}×{strategy.together}"]
-    if strategy.truncate_to is not None:
-        parts.append(f"≤{strategy.truncate_to} {strategy.keep}")
-    if strategy.escalate is not None:
-        parts.append(f"→ {safe(strategy.escalate)}")
-    if strategy.compress_rate is not None:
-        parts.append(f"kept {share(strategy.compress_rate)} by {strategy.compressor}")
-    return " ".join(parts)
 
 
 def _doubting(found: Findings, page: Page) -> Iterator[RenderableType]:
@@ -121,7 +122,7 @@ def _doubting(found: Findings, page: Page) -> Iterator[RenderableType]:
 def _doubting_row(one: Doubting) -> list[str]:
     n, n_kept, x = (sum(getattr(h, name) for h in one.held) for name in ("n", "n_kept", "n_kept_different"))
     low, high = clopper_pearson(x, n_kept) if n_kept else (0.0, 1.0)
-    cells = [one.strategy.recipe, _how(one.strategy), safe(one.model), share(1 - n_kept / n) if n else "–"]
+    cells = [one.strategy.recipe, in_words(one.strategy), safe(one.model), share(1 - n_kept / n) if n else "–"]
     return [*cells, f"{count(x)} of {count(n_kept)}", f"{share(low)} – {share(high)}", _bound(one)]
 
 
@@ -154,7 +155,7 @@ def _routers(found: Findings) -> Iterator[str]:
 def _router(one: Router) -> str:
     low, high = one.interval
     return (
-        f"{one.strategy.recipe} {_how(one.strategy)}: predicted {share(one.predicted)} changed from mean "
+        f"{one.strategy.recipe} {in_words(one.strategy)}: predicted {share(one.predicted)} changed from mean "
         f"{share(one.instability.mu)} and correlation {one.instability.rho:.2f}; measured "
         f"{share(one.n_different / one.n)} ({share(low)} – {share(high)}, n={count(one.n)})"
     )
@@ -198,7 +199,7 @@ def calibration_as_json(found: Findings) -> dict[str, Any]:
         "doubting": [_doubting_as_json(one) for one in found.doubting],
         "routers": [
             {
-                "strategy": _how(r.strategy),
+                "strategy": in_words(r.strategy),
                 "mean": r.instability.mu,
                 "correlation": r.instability.rho,
                 "predicted": r.predicted,
@@ -243,7 +244,7 @@ def _pilot_as_json(pilot: Pilot | None) -> dict[str, Any] | None:
 def _doubting_as_json(one: Doubting) -> dict[str, Any]:
     return {
         "recipe": one.strategy.recipe,
-        "how": _how(one.strategy),
+        "how": in_words(one.strategy),
         "doubt": one.strategy.doubt.value,
         "models": one.model,
         "classifiers": [asdict(held) for held in one.held],

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from decimal import Decimal
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from semtel_batch import plans
 from semtel_batch.console.figures import brief, count, money, safe, several, share
-from semtel_batch.console.layout import MARGIN, Page, left, note, points, right, section, table
+from semtel_batch.console.layout import Page, left, note, points, right, section, table
+from semtel_batch.console.scatter import Axes, Dot, scatter
 from semtel_batch.plans import FrontierPoint, Leg, MixShare, Plan, Strata
 from semtel_batch.records import Tier
 
 if TYPE_CHECKING:  # only its name is needed: the planner would make every other command wait
     from semtel_batch.planner.sweep import Variant
-
-_PLOT_ROWS = 12
-_WIDE_RANGE = 20  # from here on, costs are plotted on a logarithmic scale
 
 
 def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
@@ -100,44 +96,20 @@ def _frontier(plan: Plan, page: Page) -> list[RenderableType]:
 
 
 def plot(found: Sequence[FrontierPoint], marks: Sequence[str], page: Page) -> RenderableType:
-    """Cost to the right, changed labels upwards; a mark that would hide another moves up beside it."""
-    width = max(24, min(page.width - 2 * MARGIN - 11, 84))
-    costs = [float(one.usd) for one in found]
-    xs = _places(costs, width, is_log=min(costs) > 0 and max(costs) / min(costs) > _WIDE_RANGE)
-    ys = _places([one.label_change for one in found], _PLOT_ROWS, is_log=False)
-    grid = [[Text(" ") for _ in range(width)] for _ in range(_PLOT_ROWS)]
-    for one, mark, x, y in sorted(zip(found, marks, xs, ys, strict=True), key=lambda point: not point[0].is_chosen):
-        column, row = _free(grid, x, y)
-        grid[row][column] = Text(mark, style="bold green reverse" if one.is_chosen else "cyan")
-    most, least = max(one.label_change for one in found), min(one.label_change for one in found)
-    rule, corner = ("|", "+") if page.ascii_only else ("│", "└")
-    lines = []
-    for row in range(_PLOT_ROWS - 1, -1, -1):
-        name = {_PLOT_ROWS - 1: share(most), 0: share(least)}.get(row, "")
-        lines.append(Text.assemble((f"{name:>8} {rule}", "dim"), *grid[row]))
-    floor = ("-" if page.ascii_only else "─") * width
-    low, high = money(Decimal(repr(min(costs)))), money(Decimal(repr(max(costs))))
-    lines.append(Text(f"{'':8} {corner}{floor}", style="dim"))
-    lines.append(Text(f"{'changed':>8}  {low}{high:>{max(1, width - len(low))}}", style="dim"))
-    return Padding(Text("\n").join(lines), (0, 0, 0, MARGIN))
-
-
-def _places(values: Sequence[float], n: int, *, is_log: bool) -> list[int]:
-    """Where on a line of n places each value lies."""
-    scaled = [math.log(value) for value in values] if is_log else list(values)
-    low, span = min(scaled), max(scaled) - min(scaled)
-    return [round((value - low) / span * (n - 1)) if span else 0 for value in scaled]
-
-
-def _free(grid: Sequence[Sequence[Text]], x: int, y: int) -> tuple[int, int]:
-    """The place itself, or the nearest free one: to the right, then to the left, then in the row above."""
-    width = len(grid[0])
-    rows = [y, *range(y + 1, len(grid)), *range(y - 1, -1, -1)]
-    for row in rows:
-        for column in sorted(range(width), key=lambda c: (abs(c - x), -c))[:7]:
-            if grid[row][column].plain == " ":
-                return column, row
-    return x, y
+    """Cost to the right, changed labels upwards."""
+    dots = [
+        Dot(
+            x=float(one.usd),
+            y=one.label_change,
+            mark=mark,
+            style="bold green reverse" if one.is_chosen else "cyan",
+            stands_out=one.is_chosen,
+        )
+        for one, mark in zip(found, marks, strict=True)
+    ]
+    costs, changes = [one.usd for one in found], [one.label_change for one in found]
+    across = (money(min(costs)), money(max(costs)))
+    return scatter(dots, Axes(x=across, y=(share(min(changes)), share(max(changes))), name="changed"), page)
 
 
 # -- what if ---------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # only their names are needed: loading them would make every 
     from semtel_batch.studies.compare import Comparison
     from semtel_batch.studies.distill import Applied, Distilled
     from semtel_batch.studies.evaluate import Evaluation
+    from semtel_batch.studies.tradeoff import Tradeoff
 
 _PIPED_COLUMNS = 100
 _NARROWEST = 40
@@ -122,6 +123,16 @@ class Console:
             self.show_json(report.as_json(found))
         else:
             self._show((view_trace if trace else view_report)(found, self._page))
+
+    def show_tradeoff(self, found: Tradeoff) -> None:
+        """Show what money buys on a plan's data."""
+        from semtel_batch.console.tradeoff_view import view_tradeoff  # exact intervals, which no other report needs
+        from semtel_batch.studies.tradeoff import as_json
+
+        if self.options.json:
+            self.show_json(as_json(found))
+        else:
+            self._show(view_tradeoff(found, self._page))
 
     def show_status(self, found: Sequence[status.PlanStatus], *, detail: bool = False) -> None:
         """Show one line a plan; with `detail` their shards too."""

@@ -7,6 +7,7 @@ mathematics nor markup.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Sequence
@@ -56,12 +57,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of a chart over time or cost; `steps` where a value holds until the next."""
+    """One line of a chart over time, cost or length; `steps` where a value holds until the next."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     steps: bool = False
+    marker: str = ""  # at each point, as matplotlib names it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,19 @@ class Point:
     x: float
     y: float
     chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One way to ask: what it costs, and what it keeps as seen (with its interval) or as assumed."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    is_seen: bool
+    is_chosen: bool = False
 
 
 def bars(key: str, title: str, rows: Sequence[Row], unit: str) -> str:
@@ -116,10 +131,20 @@ def pairs(
 def lines(key: str, title: str, drawn: Sequence[Line], x_unit: str, y_unit: str) -> str:
     """Lines over one axis, told apart by colour and by dashes."""
     figure, axes = _figure(2.4)
-    looks = ((_MAIN, "-"), (_WARM, "--"), (_OTHER, ":"))
-    for line, (colour, dashes) in zip(drawn, looks, strict=False):
+    colours, dashed = (_MAIN, _WARM, _OTHER), ("-", "--", ":")
+    looks = [(colours[i % 3], dashed[(i + i // 3) % 3]) for i in range(9)]
+    for line, (colour, dashes) in zip(drawn, itertools.cycle(looks), strict=False):
         style = "steps-post" if line.steps else "default"
-        axes.plot(line.x, line.y, dashes, color=colour, linewidth=1.8, label=_short(line.name), drawstyle=style)
+        axes.plot(
+            line.x,
+            line.y,
+            dashes,
+            color=colour,
+            linewidth=1.8,
+            label=_short(line.name),
+            drawstyle=style,
+            marker=line.marker,
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel(x_unit)
     axes.set_ylabel(y_unit)
@@ -144,6 +169,34 @@ def points(
     axes.set_xlim(left=0)
     highest = max(point.y for point in drawn)
     axes.set_ylim(-0.04 * max(highest, 5.0), 1.08 * max(highest, 5.0))
+    axes.set_xlabel(units[0])
+    axes.set_ylabel(units[1])
+    axes.grid()
+    _legend(axes)
+    return _svg(figure, key, title)
+
+
+def readings(
+    key: str, title: str, drawn: Sequence[Reading], best: Sequence[tuple[float, float]], units: tuple[str, str]
+) -> str:
+    """What was seen as dots with whiskers, what is assumed as rings, the best trades joined."""
+    figure, axes = _figure(3.2)
+    assumed, seen = ([one for one in drawn if one.is_seen is kind] for kind in (False, True))
+    if assumed:
+        axes.scatter(
+            [p.x for p in assumed], [p.y for p in assumed], s=26, facecolors="none", edgecolors=_OTHER, label="assumed"
+        )
+    for one in seen:
+        axes.plot([one.x, one.x], [one.low, one.high], color=_INK, linewidth=0.8)
+    if seen:
+        axes.scatter([p.x for p in seen], [p.y for p in seen], s=30, color=_MAIN, label="measured or equal")
+    for one in drawn:
+        if one.is_chosen:
+            axes.scatter([one.x], [one.y], s=90, marker="D", color=_WARM, label=f"chosen: {_short(one.name)}")
+    if len(best) > 1:
+        axes.plot(*zip(*best, strict=True), "--", color=_WARM, linewidth=1.4, label="most for the money")
+    axes.set_xlim(left=0)
+    axes.set_ylim(top=103)
     axes.set_xlabel(units[0])
     axes.set_ylabel(units[1])
     axes.grid()

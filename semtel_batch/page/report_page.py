@@ -14,10 +14,12 @@ from typing import Any
 from semtel_batch.console.figures import count, duration, money, safe, share, tokens
 from semtel_batch.page import charts
 from semtel_batch.page.layout import Cells, Section, Sheet, Table, rendered, write_sheet
+from semtel_batch.page.tradeoff_sections import tradeoff_sections
 from semtel_batch.plans import Alternative, Estimate, Plan
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.report import BillLine, ClassifierLine, Report
 from semtel_batch.rows import PlanState
+from semtel_batch.studies.tradeoff import Tradeoff
 from semtel_batch.throughput import several_models
 
 _BARS = 20  # labels drawn; the table has all
@@ -31,6 +33,7 @@ class Story:
 
     report: Report
     plan: Plan
+    tradeoff: Tradeoff
     written: Sequence[tuple[datetime, int, float]]  # when answers were written down, how many, US dollars
     now: datetime
 
@@ -80,6 +83,7 @@ def _sections(story: Story) -> Iterable[Section | None]:
     report = story.report
     yield _money(report)
     yield _alternatives(story.plan)
+    yield from tradeoff_sections(story.tradeoff)
     yield _limits(story.plan)
     for number, line in enumerate(report.classifiers):
         yield _labels(line, number)

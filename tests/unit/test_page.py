@@ -20,6 +20,7 @@ from semtel_batch.plans import FrontierPoint, Plan, ShadowPrice
 from semtel_batch.records import Outcome, Pace
 from semtel_batch.report import FailureLine, LabelCount, Report, report
 from semtel_batch.studies.compare import Sides, compare
+from semtel_batch.studies.tradeoff import tradeoff
 from semtel_batch.throughput import RequestFailure
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -109,7 +110,7 @@ def pace(n: int, endpoint: str = "main") -> Pace:
 
 def story(found: Report, made: Plan) -> Story:
     written = [(START + timedelta(seconds=n), 5, 0.01) for n in range(1, 30)]
-    return Story(report=found, plan=made, written=written, now=NOW)
+    return Story(report=found, plan=made, tradeoff=tradeoff(made, (), made.endpoints), written=written, now=NOW)
 
 
 def test_nothing_that_is_shown_is_alive(tmp_path: Path) -> None:

@@ -282,8 +282,8 @@ def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:
     tiers = dict.fromkeys((best.estimate.strategy.tier, best.retry_tier, Tier.REALTIME))
     asked = [*((name, tier) for tier in tiers), *((other, Tier.REALTIME) for other in best.estimate.pool)]
     second = best.estimate.strategy.escalate or name
-    asked += [(second, tier) for tier in (best.doubted_tier, Tier.REALTIME) if tier and (second, tier) not in asked]
-    return tuple((who, price) for who, tier in asked if (price := job.prices.get(who, tier)) is not None)
+    asked += [(second, tier) for tier in (best.doubted_tier, Tier.REALTIME) if tier]
+    return tuple((who, price) for who, tier in dict.fromkeys(asked) if (price := job.prices.get(who, tier)) is not None)
 
 
 def _asked(job: Job, chosen: Estimate, endpoint: Endpoint) -> tuple[Endpoint, ...]:

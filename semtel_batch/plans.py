@@ -108,6 +108,12 @@ class Estimate:
         return tuple(name for name in self.pool if name in billed)
 
     @property
+    def who(self) -> str:
+        """Whom it asks, as shown: main, main and other, or cheap → dear."""
+        first = " and ".join((self.endpoint, *self.joined))
+        return f"{first} → {self.strategy.escalate}" if self.strategy.escalate else first
+
+    @property
     def n_requests(self) -> int:
         return sum(line.n_requests for line in self.lines)
 

@@ -201,7 +201,7 @@ def view_alternatives(
     shown = sorted(alternatives if explain else _telling(alternatives, chosen), key=lambda a: a.estimate.usd)
     if not shown:
         return []
-    with_endpoint = len({_endpoint(a.estimate) for a in shown}) > 1
+    with_endpoint = len({a.estimate.who for a in shown}) > 1
     room = Page(width=page.width - _ENDPOINT_WIDTH) if with_endpoint else page
     lines = [replace(one, is_mix=is_mix and one.first.estimate == chosen) for one in _folded(shown, chosen)]
     why = [(line, line.first.reason) for line in lines]
@@ -246,14 +246,8 @@ def _line(group: Sequence[Alternative]) -> _Line:
     return _Line(
         first=first,
         ends=", ".join(end for end in Keep if end in kept),
-        endpoint=f"{first.estimate.endpoint} +{more}" if more else _endpoint(first.estimate),
+        endpoint=f"{first.estimate.endpoint} +{more}" if more else first.estimate.who,
     )
-
-
-def _endpoint(estimate: Estimate) -> str:
-    escalate = estimate.strategy.escalate
-    who = " and ".join((estimate.endpoint, *estimate.joined))
-    return f"{who} → {escalate}" if escalate else who
 
 
 def _telling(alternatives: Sequence[Alternative], chosen: Estimate | None) -> list[Alternative]:

@@ -125,8 +125,9 @@ def counted(job: Job, strategy: Strategy, endpoint: Endpoint) -> tuple[int, int]
     """Items of which confidence doubts, and items in all, where a calibration held this threshold against them."""
     if strategy.doubt is not Doubt.CONFIDENCE:
         return None
-    asked, models_ = bare(strategy), models(job, strategy, endpoint)
-    own = [one for one in job.measured if one.max_tokens is None and (one.strategy, one.model) == (asked, models_)]
+    way = (bare(strategy), models(job, strategy, endpoint), job.profile.source)
+    whole = (one for one in job.measured if one.max_tokens is None)
+    own = [one for one in whole if (one.strategy, one.model, one.source) == way]
     kept = [one for one in own if one.kind is Kind.KEPT]
     if not kept:
         return None

@@ -159,11 +159,14 @@ class Learned:
     def doubted(self, model: str, strategy: Strategy, counted: tuple[int, int] | None) -> Known:
         """Share of the labels that a strategy doubts, of which a model gives the first ones.
 
-        `counted`: items doubted and in all, where a calibration looked; None: as earlier runs in this way had it. A
-        prior for a cascade is higher: labels are doubted for the model's sake, not for the pack's.
+        `counted`: items doubted and in all of a random sample of this data, where a calibration looked; None: as
+        earlier runs in this way had it. The prior for a cascade is higher: there the model is doubted, not the pack.
         """
+        if counted is not None:
+            share = (counted[0] + 0.5) / (counted[1] + 1)
+            return Known(mean=share, sd=math.sqrt(share * (1 - share) / (counted[1] + 2)), n=counted[1])
         own = [o for o in self.doubts if (o.model, o.strategy) == (model, bare(strategy))]
-        doubted, n = counted or (sum(o.n_doubted for o in own), sum(o.n_items for o in own))
+        doubted, n = sum(o.n_doubted for o in own), sum(o.n_items for o in own)
         return _share("flag" if strategy.escalate is None else "escalate", doubted, n)
 
     def turnaround(self, model: str) -> Turnaround:

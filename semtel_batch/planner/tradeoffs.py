@@ -44,8 +44,7 @@ def frontier(estimates: Iterable[Estimate], chosen: Estimate) -> tuple[FrontierP
 
 def _name(one: Estimate) -> str:
     strategy = one.strategy
-    who = " and ".join((one.endpoint, *one.joined))
-    return f"{strategy.recipe} {strategy.conversations_per_request}×{strategy.together}, {strategy.tier}, {who}"
+    return f"{strategy.recipe} {strategy.conversations_per_request}×{strategy.together}, {strategy.tier}, {one.who}"
 
 
 def _beats(other: Estimate, one: Estimate) -> bool:

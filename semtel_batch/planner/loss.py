@@ -32,7 +32,8 @@ class Levers:
     keep_tokens: int | None = None
     combined: bool = False
     votes: int = 1
-    apart: bool = False  # a way of its own (an embedding model): shares no effect with prompts
+    side: int = 0  # which part of a text is kept where it is cut; 0: the first of them
+    apart: int = 0  # the number of a way of its own (an embedding model, say): shares no effect with others; 0: none
     exact: bool = False  # the reference itself: it never differs
 
 
@@ -57,6 +58,7 @@ COMBINED = Prior(mean=0.0, sd=0.5)
 PACKED_MODEL = Prior(mean=0.0, sd=0.15)  # a doubling, beyond the model's own and the pack's
 LENGTH = Prior(mean=0.0, sd=0.2)
 APART = Prior(mean=2.0, sd=1.5)
+SIDE = Prior(mean=0.0, sd=0.4)  # another part kept, on what cutting does
 OWN_SD = 0.3  # a classifier's own deviation from a shared effect
 RHO = 0.4  # of two runs of one item: 0.20 … 0.54 measured on recorded answers
 
@@ -75,9 +77,7 @@ class Observed:
 class LossModel:
     """Fitted effects; `design` turns arms and items into the rows they apply to."""
 
-    packs: tuple[int, ...]
-    models: int
-    n_classifiers: int
+    design: _Design
     mean: Floats
     covariance: Floats
 
@@ -85,9 +85,8 @@ class LossModel:
         """Expected disagreement (items, classifiers) of an arm."""
         if levers.exact:
             return np.zeros(hard.shape)
-        design = _Design(self.packs, self.models, self.n_classifiers)
         q = np.stack(
-            [self._shares(design.rows(levers, hard[:, c], log_length, c)) for c in range(hard.shape[1])], axis=1
+            [self._shares(self.design.rows(levers, hard[:, c], log_length, c)) for c in range(hard.shape[1])], axis=1
         )
         return twice(q, rho) if levers.votes == 2 else q
 
@@ -110,6 +109,8 @@ class _Design:
     packs: tuple[int, ...]
     models: int
     n_classifiers: int
+    sides: int = 0  # besides the first
+    aparts: int = 1
 
     def priors(self) -> list[Prior]:
         shared = [LEVEL, HARDNESS, LENGTH, PACK, CUT, COMBINED, PACKED_MODEL]
@@ -117,7 +118,7 @@ class _Design:
         own = [Prior(mean=0.0, sd=OWN_SD)] * (self.n_owned * self.n_classifiers)
         apart = [Prior(mean=APART.mean + LEVEL.mean, sd=APART.sd), Prior(mean=HARDNESS.mean, sd=2 * HARDNESS.sd)]
         apart += [Prior(mean=0.0, sd=OWN_SD)] * self.n_classifiers
-        return shared + own + apart
+        return shared + own + apart * self.aparts + [SIDE] * self.sides
 
     @property
     def n_owned(self) -> int:
@@ -128,7 +129,7 @@ class _Design:
         n, n_shared = len(hard), 7 + self.models - 1 + len(self.packs)
         rows = np.zeros((n, len(self.priors())))
         if levers.apart:
-            start = n_shared + self.n_owned * self.n_classifiers
+            start = n_shared + self.n_owned * self.n_classifiers + (levers.apart - 1) * (2 + self.n_classifiers)
             rows[:, start], rows[:, start + 1], rows[:, start + 2 + classifier] = 1.0, hard, 1.0
             return rows
         doublings = np.log2(levers.pack)
@@ -139,6 +140,8 @@ class _Design:
         rows[:, 6] = other * doublings
         if levers.model:
             rows[:, 6 + levers.model] = 1.0
+        if levers.side:
+            rows[:, levers.side - self.sides - 1] = over
         if levers.pack in self.packs:
             rows[:, 7 + self.models - 1 + self.packs.index(levers.pack)] = 1.0
         own = n_shared + self.n_owned * classifier
@@ -147,12 +150,12 @@ class _Design:
         return rows
 
 
-def fit(observed: Sequence[Observed], packs: Sequence[int], models: int, n_classifiers: int) -> LossModel:
-    """Fit effects to what was tried; with nothing tried, the priors.
+def fit(observed: Sequence[Observed], arms: Sequence[Levers], n_classifiers: int) -> LossModel:
+    """Fit effects to what was tried, to predict `arms`; with nothing tried, the priors.
 
     Two-vote arms and the exact reference say nothing here: the former follow from single runs by `twice`.
     """
-    design = _Design(tuple(sorted({p for p in packs if p > 1})), models, n_classifiers)
+    design = _design(arms, n_classifiers)
     priors = design.priors()
     mean = np.array([p.mean for p in priors])
     precision = np.array([p.sd for p in priors]) ** -2.0
@@ -164,10 +167,19 @@ def fit(observed: Sequence[Observed], packs: Sequence[int], models: int, n_class
             blocks.append(design.rows(one.levers, one.hard[:, c], one.log_length, c))
             outcomes.append(one.differs[:, c].astype(float))
     if not blocks:
-        return LossModel(design.packs, models, n_classifiers, mean, np.diag(1 / precision))
+        return LossModel(design, mean, np.diag(1 / precision))
     rows, y = np.concatenate(blocks), np.concatenate(outcomes)
-    found, covariance = _newton(rows, y, mean, precision)
-    return LossModel(design.packs, models, n_classifiers, found, covariance)
+    return LossModel(design, *_newton(rows, y, mean, precision))
+
+
+def _design(arms: Sequence[Levers], n_classifiers: int) -> _Design:
+    return _Design(
+        packs=tuple(sorted({one.pack for one in arms if one.pack > 1 and not one.apart})),
+        models=max((one.model for one in arms), default=0) + 1,
+        n_classifiers=n_classifiers,
+        sides=max((one.side for one in arms), default=0),
+        aparts=max((one.apart for one in arms), default=0),
+    )
 
 
 def _newton(rows: Floats, y: Floats, mean: Floats, precision: Floats, steps: int = 30) -> tuple[Floats, Floats]:

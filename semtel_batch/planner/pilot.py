@@ -18,7 +18,7 @@ from semtel_batch.planner.mix import Floats, Ints
 from semtel_batch.planner.path import Path, passing
 
 MAX_SHARE = 0.05  # of the job, for the audit
-_SIZES = (100, 150, 200, 250, 300, 370, 450, 550, 700, 850, 1_000, 1_250, 1_500, 1_800, 2_200, 2_700, 3_300, 4_000)
+_SIZES = (30, 45, 60, 80, 100, 125, 150, 200, 250, 300, 370, 450, 550, 700, 850, 1_000, 1_250, 1_500, 1_800, 2_200, 2_700, 3_300, 4_000)
 
 
 def explore_size(n: int, epsilon: float, delta: float) -> int:
@@ -52,7 +52,7 @@ def first_arms(arms: Sequence[Levers], usd: Floats) -> list[int]:
 
 def _values(arm: Levers) -> list[tuple[str, object]]:
     if arm.apart:
-        return [("apart", True)]
+        return [("apart", arm.apart)]
     values: list[tuple[str, object]] = [("pack", arm.pack)] if arm.pack > 1 else []
     values += [("keep", arm.keep_tokens)] if arm.keep_tokens is not None else []
     values += [("combined", True)] if arm.combined else []
@@ -111,18 +111,19 @@ def auditing_usd(path: Path, pack: Floats) -> float:
 def audit_size(path: Path, allowed: Floats, delta: float, item_usd: float, taken: int) -> int:
     """Give the size of the audit that makes the whole cheapest: each item costs `item_usd`, and buys certainty.
 
-    With more items a plan nearer the edge passes; what that saves is read off the path's own prediction. `taken`:
-    items that exploring took.
+    With more items a plan nearer the edge passes; what that saves is read off the path's own prediction. 0 where no size
+    that can certify is worth its money. `taken`: items that exploring took.
     """
     n = round(path.problem.sizes.sum())
     population, usd, worst = n - taken, path.usd, (path.loss / np.maximum(allowed, 1e-9)).max(1)
-    best, best_usd = 0, float("inf")
+    least = next((s for s in _SIZES if passing(population, min(s, population), float(allowed.min()), delta) >= 0), None)
+    best, best_usd = 0, float(usd[0])
     for size in _SIZES:
-        if size > MAX_SHARE * n and best:
+        if least is None or size > min(max(MAX_SHARE * n, least), population):
             break
         most = passing(population, size, float(allowed.min()), delta)
         # A plan passes more often than not if it lies half a standard deviation below what may be seen.
-        edge = max(0.0, most - 0.7 * np.sqrt(max(most, 0))) / size * population / float(allowed.min())
+        edge = max(0.0, most - 0.7 * np.sqrt(max(most, 0))) / size * population / max(float(allowed.min()), 1e-9)
         reached = np.flatnonzero(worst <= edge)
         total = size * item_usd + (usd[reached[-1]] if len(reached) else usd[0]) * (population - size) / n
         if total < best_usd:

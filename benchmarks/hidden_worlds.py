@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from semtel_batch.planner.loss import Levers, Observed
 from semtel_batch.planner.mix import Limit, Problem, loss_limits, solve
+from semtel_batch.planner.path import step
 from semtel_batch.planner.pilot import explore_items, explore_size
 from semtel_batch.planner.walk import Aim, Fresh, Laid, Table, concerned, explore, size, some, walk
 
@@ -180,14 +181,14 @@ def _certified(asker: Charged, laid: Laid, aim: Aim) -> tuple[Result, int]:
     game, table, world = asker.game, asker.game.table, asker.game.world
     unseen = np.ones(world.n, dtype=bool)
     unseen[asker.e] = False
-    pool = concerned(table, laid, unseen, kept=aim.kept)
+    pool = concerned(table, laid.steps, unseen, kept=aim.kept)
     n_v = min(size(table, laid, aim, len(asker.e)), len(pool))
     asker.v = asker.rng.choice(pool, n_v, replace=False)
     unseen[asker.v] = False
     asker.free = unseen
     flips, _ = world.ask(game.worlds.REFERENCE, asker.v, "batch")  # paid as these items' output
-    walked = walk(table, laid, Fresh(items=asker.v, population=len(pool), flips=flips), aim, asker)
-    code = laid.problem.columns.arm[table.served(laid.problem, laid.path.steps[max(walked.n_certified - 1, 0)])]
+    walked = walk(table, laid.steps, Fresh(items=asker.v, population=len(pool), flips=flips), aim, asker)
+    code = table.arms(laid.steps[max(walked.n_certified - 1, 0)])
     code[asker.e] = code[asker.v] = table.reference
     # Neighbours that the plan asks in the way they were asked have their labels: paid once.
     paid = asker.neighbours.items()
@@ -202,7 +203,7 @@ def _without(game: Game, problem: Problem, allowed: Floats, spent: float) -> dic
         names = [f"loss {c}" for c in range(len(allowed))]
         mix = solve(one.with_limits([*one.limits, *loss_limits(one.columns, allowed, names)]))
         if mix is not None:
-            results[name] = game.judged(one.columns.arm[game.table.served(one, mix.x)], usd)
+            results[name] = game.judged(game.table.arms(step(one, mix.x)), usd)
     return results
 
 

@@ -214,15 +214,21 @@ def located(source: Source, files: list[Path], chunk_rows: int) -> Iterator[pl.D
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The conversations of a source whose sampling key is from `low` on and below `high`."""
+    """The conversations of a source whose sampling key is in one of these ranges: from the first on, below the second.
+
+    The ranges ascend; the last one's end is None where there are no more keys.
+    """
 
     seed: int
-    low: np.uint64
-    high: np.uint64 | None  # None: there are no more
+    ranges: tuple[tuple[np.uint64, np.uint64 | None], ...]
     n_population: int
 
     def holds(self, keys: npt.NDArray[np.uint64]) -> pl.Series:
-        return pl.Series((keys >= self.low) & (True if self.high is None else keys < self.high))
+        last = np.uint64(np.iinfo(np.uint64).max)
+        lows = np.array([low for low, _ in self.ranges], dtype=np.uint64)
+        highs = np.array([last if high is None else high - np.uint64(1) for _, high in self.ranges], dtype=np.uint64)
+        at = np.searchsorted(lows, keys, side="right") - 1
+        return pl.Series((at >= 0) & (keys <= highs[np.maximum(at, 0)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,21 +240,28 @@ class Source:
 
 def _drawn(source: str, columns: Columns, sample: Sample, chunk_rows: int) -> Part:
     """Find where a sample begins and ends in its random order: all ids are read once, and kept as numbers only."""
-    chunks = records(source, columns, chunk_rows=chunk_rows)
-    read = [sampling_keys(chunk.frame["conversation_id"], sample.seed) for chunk in chunks]
-    return drawn_from(np.concatenate(read) if read else np.empty(0, np.uint64), sample, source)
+    return drawn_from(keys_of_source(source, columns, sample.seed, chunk_rows), sample, source)
+
+
+def keys_of_source(
+    source: str, columns: Columns, seed: int, chunk_rows: int = CHUNK_ROWS
+) -> npt.NDArray[np.uint64]:
+    """The sampling key of every conversation of a source, in the order of its rows."""
+    read = [sampling_keys(c.frame["conversation_id"], seed) for c in records(source, columns, chunk_rows=chunk_rows)]
+    return np.concatenate(read) if read else np.empty(0, np.uint64)
 
 
 def drawn_from(read: npt.NDArray[np.uint64], sample: Sample, source: str) -> Part:
     """The part of a source that a sample is, from the sampling keys of all its conversations; raises BadData."""
     keys = np.sort(read)
-    if sample.skip >= len(keys) or sample.n < 1:
+    runs = sample.runs or ((sample.skip, sample.skip + sample.n),)
+    if runs[-1][0] >= len(keys) or sample.n < 1:
         raise BadData(
-            f"'{source}' holds {len(keys)} conversations: there are none to draw after the first {sample.skip}; "
+            f"'{source}' holds {len(keys)} conversations: there are none to draw after the first {runs[-1][0]}; "
             "draw fewer."
         )
-    end = sample.skip + sample.n
-    return Part(sample.seed, keys[sample.skip], keys[end] if end < len(keys) else None, len(keys))
+    ranges = tuple((keys[first], keys[end] if end < len(keys) else None) for first, end in runs)
+    return Part(sample.seed, ranges, len(keys))
 
 
 def sampling_keys(ids: pl.Series, seed: int) -> npt.NDArray[np.uint64]:

@@ -28,12 +28,14 @@ class Sample:
     """A uniform random part of the data: `n` conversations after the first `skip` of an order that `seed` gives.
 
     The order is by a keyed hash of each conversation's id: the same whatever the order of the rows. Parts of one seed
-    that don't overlap are disjoint, and any first part of the order is a uniform sample of the whole.
+    that don't overlap are disjoint, and any first part of the order is a uniform sample of the whole. With `runs` it is
+    these places of the order, n in all, in their place.
     """
 
     seed: int
     n: int
     skip: int = 0
+    runs: tuple[tuple[int, int], ...] = ()  # from the first on and before the second, ascending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

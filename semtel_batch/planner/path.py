@@ -101,9 +101,10 @@ def intervals(problem: Problem, x: Floats) -> Intervals:
     start[ways] = _cumulated(way_share[ways], stratum_of_way[ways]) - way_share[ways]
     key = way * (int(columns.block[used].max()) + 1) + columns.block[used]
     high = start[way] + _cumulated(share, key)
-    # Rounding must not leave a stratum's last numbers to nobody.
-    high = np.where(high > 1 - 1e-6, 1.0, high)
-    return Intervals(column=used, low=np.maximum(high - share, 0.0), high=high)
+    # On a grid of a millionth, as plans are written down; rounding must not leave a stratum's last numbers to nobody.
+    low = np.round(np.maximum(high - share, 0.0), 6)
+    high = np.where(high > 1 - 2e-6, 1.0, np.round(high, 6))
+    return Intervals(column=used, low=low, high=high)
 
 
 def _ways(problem: Problem, x: Floats, used: Ints) -> tuple[Ints, Floats, Floats]:
@@ -125,16 +126,38 @@ def _cumulated(values: Floats, group: Ints) -> Floats:
     return np.asarray(sums - np.repeat(offset, np.diff(np.append(first, len(values)))))
 
 
-def serve(problem: Problem, x: Floats, stratum: Ints, u: Floats) -> Ints:
-    """Give the column that serves each conversation, where every partition is one block.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A plan of a path as it is written down: who is asked how, where every partition is one block."""
 
-    `stratum` and `u` are the conversations' strata and stored numbers.
-    """
+    arm: Ints  # and of each, which of a stratum's numbers it serves: low ≤ u < high; by stratum, ascending
+    stratum: Ints
+    low: Floats
+    high: Floats
+    usd: float  # of the whole job
+    loss: Floats  # disagreements expected, a classifier each
+
+    def arms(self, stratum: Ints, u: Floats) -> Ints:
+        """The arm of each conversation, of these strata and with these stored numbers."""
+        # Strata side by side on one line: a conversation lies at stratum + u.
+        at = np.searchsorted(self.stratum + self.high, stratum + u, side="right")
+        return self.arm[np.minimum(at, len(self.arm) - 1)]
+
+
+def step(problem: Problem, x: Floats) -> Step:
+    """Write a plan down."""
     found = intervals(problem, x)
-    # Strata side by side on one line: a conversation lies at stratum + u.
-    edges = problem.columns.stratum[found.column] + np.minimum(found.high, 1.0)
-    at = np.searchsorted(edges, stratum + u, side="right")
-    return found.column[np.minimum(at, len(found.column) - 1)]
+    is_wide = found.high > found.low
+    column = found.column[is_wide]
+    columns = problem.columns
+    return Step(
+        arm=columns.arm[column],
+        stratum=columns.stratum[column],
+        low=found.low[is_wide],
+        high=found.high[is_wide],
+        usd=float(x @ columns.usd),
+        loss=np.asarray(x @ columns.loss),
+    )
 
 
 # ── how far the sample carries ──────────────────────────────────────────────────────────────────────────────────────
@@ -183,9 +206,9 @@ def passing(population: int, n: int, allowed: float, delta: float, *, kept: bool
     return low
 
 
-def population(path: Path, exact: npt.NDArray[np.bool_], stratum: Ints, u: Floats) -> npt.NDArray[np.bool_]:
-    """Mark the conversations that some plan of the path asks in a way that may differ; `exact` is by column."""
+def population(steps: Sequence[Step], exact: Ints, stratum: Ints, u: Floats) -> npt.NDArray[np.bool_]:
+    """Mark the conversations that some plan of a path asks in a way that may differ: in any but the `exact` arms."""
     touched = np.zeros(len(stratum), dtype=bool)
-    for x in path.steps:
-        touched |= ~exact[serve(path.problem, x, stratum, u)]
+    for one in steps:
+        touched |= ~np.isin(one.arms(stratum, u), exact)
     return touched

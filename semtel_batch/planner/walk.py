@@ -7,7 +7,7 @@ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from semtel_batch.planner.loss import Levers, LossModel, Observed, fit
 from semtel_batch.planner.mix import Columns, Floats, Ints, Limit, Problem, trim
-from semtel_batch.planner.path import FINER, Audit, Path, certified, lay, population, serve
+from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, population, step
 from semtel_batch.planner.pilot import audit_size, auditing_usd, explore_share, first_arms, used_arms
 
 Bools = npt.NDArray[np.bool_]
@@ -54,10 +54,6 @@ class Table:
         """What a conversation costs in each way, in its cheapest channel, on average over the job."""
         return np.asarray(self.sizes @ np.nan_to_num(np.nanmin(self.usd, axis=0), nan=np.inf)) / len(self.stratum)
 
-    def way_of(self, problem: Problem) -> Ints:
-        """The way of each column, whatever its channel."""
-        return problem.columns.arm % len(self.levers)
-
     def predicted(self, model: LossModel) -> Floats:
         """Expected disagreement (strata, ways, classifiers)."""
         of = self.stratum[self.sampled]
@@ -85,9 +81,13 @@ class Table:
         )
         return trim(Problem(sizes=self.sizes, columns=columns, limits=limits))
 
-    def served(self, problem: Problem, x: Floats, at: Ints | slice = slice(None)) -> Ints:
-        """The column that serves each conversation, or each of some."""
-        return serve(problem, x, self.stratum[at], self.uniform[at])
+    def arms(self, one: Step, at: Ints | slice = slice(None)) -> Ints:
+        """Channel and way, in one number, in which a plan asks each conversation, or each of some."""
+        return one.arms(self.stratum[at], self.uniform[at])
+
+    def ways(self, one: Step, at: Ints | slice = slice(None)) -> Ints:
+        """The way alone."""
+        return self.arms(one, at) % len(self.levers)
 
 
 def some(stratum: Ints, rng: np.random.Generator, most: int = N_SAMPLED) -> Ints:
@@ -123,6 +123,7 @@ class Laid:
 
     problem: Problem  # with the losses that E let expect
     path: Path
+    steps: tuple[Step, ...]  # the same, written down
 
 
 def explore(table: Table, asker: Asker, allowed: Floats, tried: dict[int, Observed] | None = None) -> Laid:
@@ -148,7 +149,8 @@ def explore(table: Table, asker: Asker, allowed: Floats, tried: dict[int, Observ
         if not wanted:
             break
     problem = _expected(table, known)
-    return Laid(problem=problem, path=lay(problem, allowed))
+    path = lay(problem, allowed)
+    return Laid(problem=problem, path=path, steps=tuple(step(problem, x) for x in path.steps))
 
 
 def _expected(table: Table, known: dict[int, Observed]) -> Problem:
@@ -188,10 +190,10 @@ class Walked:
     is_broke: bool = False  # there was no money to go on
 
 
-def concerned(table: Table, laid: Laid, unseen: Bools, *, kept: bool) -> Ints:
+def concerned(table: Table, steps: Sequence[Step], unseen: Bools, *, kept: bool) -> Ints:
     """The conversations outside E that some plan of the path may get wrong: what V is drawn from."""
-    is_exact = (table.way_of(laid.problem) == table.reference) & kept
-    return np.flatnonzero(population(laid.path, is_exact, table.stratum, table.uniform) & unseen)
+    exact = np.arange(len(table.usd)) * len(table.levers) + table.reference if kept else np.empty(0, np.int64)
+    return np.flatnonzero(population(steps, exact, table.stratum, table.uniform) & unseen)
 
 
 def size(table: Table, laid: Laid, aim: Aim, taken: int) -> int:
@@ -199,23 +201,24 @@ def size(table: Table, laid: Laid, aim: Aim, taken: int) -> int:
     return audit_size(laid.path, aim.allowed, aim.delta, item_usd(table, laid), taken)
 
 
-def item_usd(table: Table, laid: Laid) -> float:
-    """What one fresh conversation costs at most: the reference's label, and every way that a plan gives it."""
-    pack = np.array([one.pack for one in table.levers])[table.way_of(laid.problem)]
-    return float(table.arm_usd[table.reference]) + auditing_usd(laid.path, 1 + (pack - 1) * _BACK)
+def item_usd(table: Table, laid: Laid, *, back: float = _BACK) -> float:
+    """What one fresh conversation costs at most: the reference's label, and every way that a plan gives it.
+
+    `back`: the share of what its neighbours cost that is not counted.
+    """
+    pack = np.array([one.pack for one in table.levers])[laid.problem.columns.arm % len(table.levers)]
+    return float(table.arm_usd[table.reference]) + auditing_usd(laid.path, 1 + (pack - 1) * (1 - back))
 
 
-def likely(table: Table, laid: Laid, allowed: Floats) -> Ints:
+def likely(table: Table, steps: Sequence[Step], allowed: Floats) -> Ints:
     """The way of each conversation in the plan that will most likely be certified."""
-    middle = int(np.argmin(np.abs(laid.path.loss.max(1) - _LIKELY * allowed.min())))
-    return table.way_of(laid.problem)[table.served(laid.problem, laid.path.steps[middle])]
+    return table.ways(min(steps, key=lambda one: abs(float(one.loss.max()) - _LIKELY * float(allowed.min()))))
 
 
-def walk(table: Table, laid: Laid, fresh: Fresh, aim: Aim, asker: Asker) -> Walked:
+def walk(table: Table, steps: Sequence[Step], fresh: Fresh, aim: Aim, asker: Asker) -> Walked:
     """Ask V in the ways of one plan after the other, and stop at the first that does not hold."""
-    seen = _Seen(table, fresh, likely(table, laid, aim.allowed))
-    way_of = table.way_of(laid.problem)
-    ways = np.stack([way_of[table.served(laid.problem, x, fresh.items)] for x in laid.path.steps])
+    seen = _Seen(table, fresh, likely(table, steps, aim.allowed))
+    ways = np.stack([table.ways(one, fresh.items) for one in steps])
     counted: list[Ints] = []
     for first, end in _waves(len(ways)):
         if not seen.ask(ways[first:end], asker):

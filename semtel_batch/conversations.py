@@ -129,6 +129,14 @@ def load_hashes(folder: Path, rows: npt.ArrayLike | pl.Series) -> list[bytes]:
     return _load(folder, rows, "text_hash", pl.Binary)["text_hash"].to_list()
 
 
+def data_hash(folder: Path) -> str:
+    """What tells data apart: blake2b over the hashes of all texts in row order."""
+    whole = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("part-*.parquet")):
+        whole.update(b"".join(_read_kept(path, ["text_hash"])["text_hash"].to_list()))
+    return whole.hexdigest()
+
+
 def iter_texts(folder: Path, rows: npt.ArrayLike | pl.Series, ends: Sequence[int]) -> Iterator[pl.Series]:
     """The texts of rows[0:ends[0]], rows[ends[0]:ends[1]] and so on; a part is kept while a later piece needs it."""
     wanted = np.asarray(rows, dtype=np.int64)
@@ -243,9 +251,7 @@ def _drawn(source: str, columns: Columns, sample: Sample, chunk_rows: int) -> Pa
     return drawn_from(keys_of_source(source, columns, sample.seed, chunk_rows), sample, source)
 
 
-def keys_of_source(
-    source: str, columns: Columns, seed: int, chunk_rows: int = CHUNK_ROWS
-) -> npt.NDArray[np.uint64]:
+def keys_of_source(source: str, columns: Columns, seed: int, chunk_rows: int = CHUNK_ROWS) -> npt.NDArray[np.uint64]:
     """The sampling key of every conversation of a source, in the order of its rows."""
     read = [sampling_keys(c.frame["conversation_id"], seed) for c in records(source, columns, chunk_rows=chunk_rows)]
     return np.concatenate(read) if read else np.empty(0, np.uint64)

@@ -39,6 +39,7 @@ class Arm:
     plan_id: str
     strategy: Strategy
     endpoint: str
+    turn: int | None = None  # of those that ask ways for a path of mixes: which it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,66 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MixedWay:
+    """A way of asking that takes part in mixes."""
+
+    recipe: str
+    strategy: Strategy  # as `Tried.strategy`, and grouping is told by `groups`
+    model: str
+    groups: tuple[tuple[str, ...], ...]  # versions of the classifiers that share a prompt
+    n_tried: int = 0  # conversations that it was compared on; 0: what it does was inferred from other ways
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Who is asked in a way: of a stratum those whose stored number (`strata.uniforms`) lies in [low, high)."""
+
+    way: int
+    stratum: int
+    low: float
+    high: float
+    expected: float  # share of labels that differ there, of the classifier that differs most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixStep:
+    """One plan of a path of mixes: its shares tile every stratum."""
+
+    usd: float  # of the whole job, each way in its cheapest tier, as priced when the path was laid
+    expected: tuple[float, ...]  # labels that differ, a classifier each, as a share of the job's conversations
+    shares: tuple[Share, ...]
+    different: tuple[int, ...] | None = None  # of the fresh conversations, a classifier each; None: not tried
+    is_certified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixPath:
+    """Mixes from the safest to the cheapest, fixed before a fresh conversation was asked, and how far they held.
+
+    Conversations are distinct texts. Fresh ones are drawn from the `population` that some step asks in a way that may
+    change labels and that nothing was chosen on. Whoever the reference labelled on the way keeps that label.
+    """
+
+    seed: int  # of the stored numbers
+    data_hash: str  # of the distinct texts, in order
+    n_distinct: int
+    versions: tuple[str, ...]  # of the classifiers, in the job's order
+    edges: tuple[int, ...]  # of the strata, in tokens
+    ways: tuple[MixedWay, ...]  # the reference first
+    steps: tuple[MixStep, ...]
+    population: int
+    n: int  # fresh conversations that the path was laid out for
+    n_asked: int = 0  # of them, those to which the reference gave all labels
+    labelled_by: tuple[str, ...] = ()  # plans of the reference
+
+    @property
+    def certified(self) -> MixStep | None:
+        """The last mix that held, if it is more than the reference alone."""
+        held = [one for one in self.steps[1:] if one.is_certified]
+        return held[-1] if held else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
     """What fresh conversations said of the ways that a calibration had put in order, safest first.
 
@@ -80,6 +141,7 @@ class Pilot:
     n_data: int  # conversations of the data
     steps: tuple[Tried, ...] = ()  # as far as they were tried
     stopped: str = ""  # why no more were
+    mixes: MixPath | None = None  # where ways were mixed; `steps` are then empty
 
     @property
     def certified(self) -> Tried | None:

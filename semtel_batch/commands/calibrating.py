@@ -15,6 +15,7 @@ from semtel_batch import config, strategies
 from semtel_batch.clock import SystemClock
 from semtel_batch.commands import piloting
 from semtel_batch.commands.arms import audited, drop_arms, make_arm, run_arms, set_apart
+from semtel_batch.commands.pilot_plans import explored
 from semtel_batch.commands.session import open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import load_index
@@ -71,7 +72,7 @@ def calibrate(options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     else:
         session.console.say(f"going on with calibration {found.id} of {found.created_at:%Y-%m-%d %H:%M}")
     with session.store() as store:
-        run_arms(session, store, piloting.explored(found))
+        run_arms(session, store, explored(found))
         ended = replace(found, ended_at=found.ended_at or SystemClock().now())
         findings, measured = _found(store, ended)
         store.set_evidence(ended.id, measured)
@@ -258,7 +259,7 @@ def _usd_high(made: Sequence[tuple[Arm, Plan]]) -> Decimal:
 
 
 def _found(store: Store, calibration: Calibration) -> tuple[study.Findings, list[Measurement]]:
-    arms = piloting.explored(calibration)
+    arms = explored(calibration)
     plans = {arm.plan_id: store.plan(arm.plan_id) for arm in arms}
     first = next(arm for arm in arms if arm.role is Role.REFERENCE)
     reference = labelled(store, plans[first.plan_id])

@@ -6,82 +6,52 @@ taken up where it stood by the same command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from semtel_batch import strategies
-from semtel_batch.commands.arms import audited, drop_arms, make_arm, run_arms, set_apart
+from semtel_batch.commands.arms import audited, drop_arms, set_apart
+from semtel_batch.commands.pilot_plans import Trials
+from semtel_batch.commands.walking import walked
 from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish
-from semtel_batch.measurements import Arm, Calibration, Pilot, Role
+from semtel_batch.measurements import Calibration, Pilot, Role
 from semtel_batch.planner.promise import target_of
-from semtel_batch.plans import Plan, Sample
-from semtel_batch.records import Endpoint, Strategy
+from semtel_batch.plans import Plan
+from semtel_batch.records import Strategy
 from semtel_batch.session import Session
 from semtel_batch.store import Store, plan_folder
-from semtel_batch.strategies import Recipe, bare
 from semtel_batch.studies import calibrate as study
 from semtel_batch.studies import piloting
 from semtel_batch.studies.labelling import labelled
 
-_VERIFYING = (Role.VERIFY_REFERENCE, Role.VERIFY)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Trials:
-    """The plans of a pilot, made once each and written down before they are run."""
-
-    session: Session
-    store: Store
-    wish: Wish
-    calibration: Calibration  # as it is written down
-
-    def found(self, role: Role, strategy: Strategy, model: str) -> Plan | None:
-        for arm in self.calibration.arms:
-            if arm.role is role and bare(arm.strategy) == bare(strategy):
-                plan = self.store.plan(arm.plan_id)
-                if plan.endpoint(arm.endpoint).priced_as == model:
-                    return plan
-        return None
-
-    def made(self, role: Role, recipe: Recipe, strategy: Strategy, n: int) -> tuple[Arm, Plan]:
-        sample = Sample(seed=self.calibration.seed, n=n, skip=self.calibration.n_explore)
-        wish = replace(self.wish, recipes=(), sample=sample, points=(study.point(recipe, strategy),))
-        return make_arm(self.session, wish, self.endpoint(role, strategy), role)
-
-    def endpoint(self, role: Role, strategy: Strategy) -> Endpoint:
-        """Where the way was measured; the reference is asked at the first endpoint."""
-        explored_ = self.calibration.arms if role is Role.VERIFY else ()
-        own = (arm.endpoint for arm in explored_ if arm.role is Role.ARM and arm.strategy == strategy)
-        name = next(own, self.session.settings.endpoints[0].name)
-        return next(one for one in self.session.settings.endpoints if one.name == name)
-
-    def keep(self, arm: Arm) -> None:
-        self.calibration = replace(self.calibration, arms=(*self.calibration.arms, arm))
-        self.store.put_calibration(self.calibration)
-
-    def ran(self, plan: Plan) -> Plan:
-        run_arms(self.session, self.store, [arm for arm in self.calibration.arms if arm.plan_id == plan.id])
-        return plan
-
-    def committed_usd(self) -> Decimal:
-        """Upper estimate of what was begun."""
-        begun = (arm.plan_id for arm in self.calibration.arms if arm.role in _VERIFYING)
-        return sum((self.store.plan(plan_id).chosen.usd_high for plan_id in begun), Decimal(0))
-
-
-def explored(calibration: Calibration) -> tuple[Arm, ...]:
-    """The plans that ways are compared by."""
-    return tuple(arm for arm in calibration.arms if arm.role not in _VERIFYING)
-
 
 def certified(session: Session, store: Store, wish: Wish, found: Calibration, findings: study.Findings) -> Calibration:
-    """Try the measured ways on fresh conversations, safest first, and write down how far they hold."""
-    trials = _Trials(session=session, store=store, wish=wish, calibration=found)
+    """Try mixes of ways on fresh conversations, safest first, and write down how far they hold.
+
+    Where nothing can be mixed, the measured ways are tried as they are.
+    """
+    trials = Trials(
+        session=session,
+        store=store,
+        wish=wish,
+        calibration=found,
+        usd=(found.budget_usd or Decimal(0)) - findings.spent_usd,
+        reference_usd_per_1000=findings.reference_usd_per_1000,
+    )
     pilot = _begun(store, found)
+    tried = walked(trials, pilot)
+    if tried.mixes is None:
+        tried = _one_by_one(trials, pilot, tried.stopped, findings)
+    return replace(trials.calibration, pilot=tried)
+
+
+def _one_by_one(trials: Trials, pilot: Pilot, why: str, findings: study.Findings) -> Pilot:
+    """Try single ways, where no mixes could be."""
+    store, found = trials.store, trials.calibration
     target = target_of(pilot)
     room = piloting.Room(
-        usd=(found.budget_usd or Decimal(0)) - findings.spent_usd,
+        usd=trials.usd,
         n_fresh=pilot.population,
         n_verify=found.n_verify,
         reference_usd_per_1000=findings.reference_usd_per_1000,
@@ -89,7 +59,7 @@ def certified(session: Session, store: Store, wish: Wish, found: Calibration, fi
     path = piloting.lay(findings.measured, findings.reference_usd_per_1000, target.max_disagreement)
     layout = piloting.lay_out(path, room, target)
     if layout.problem:
-        return replace(found, pilot=replace(pilot, stopped=layout.problem))
+        return replace(pilot, stopped=f"{why}; of single ways: {layout.problem}")
     naive = Strategy(recipe="naive", tier=found.tier)
     reference = trials.found(Role.VERIFY_REFERENCE, naive, pilot.reference)
     if reference is None:
@@ -110,7 +80,7 @@ def certified(session: Session, store: Store, wish: Wish, found: Calibration, fi
         pilot = piloting.with_step(pilot, one, plan.id, counts)
         if not pilot.steps[-1].is_certified:
             break
-    return replace(trials.calibration, pilot=pilot)
+    return pilot
 
 
 def _begun(store: Store, found: Calibration) -> Pilot:
@@ -118,7 +88,7 @@ def _begun(store: Store, found: Calibration) -> Pilot:
     before = [
         one
         for one in store.calibrations()
-        if one.id != found.id and one.source == found.source and one.pilot is not None and one.pilot.steps
+        if one.id != found.id and one.source == found.source and one.pilot is not None and one.pilot.reference_plan_id
     ]
     return Pilot(
         min_agreement=found.min_agreement or 0.0,
@@ -130,7 +100,7 @@ def _begun(store: Store, found: Calibration) -> Pilot:
     )
 
 
-def _planned(trials: _Trials, one: study.Measured, n: int, room: piloting.Room, reference: Plan) -> Plan | None:
+def _planned(trials: Trials, one: study.Measured, n: int, room: piloting.Room, reference: Plan) -> Plan | None:
     """The plan that tries a way: one fresh conversation a request; None where the budget doesn't bear it."""
     plan = trials.found(Role.VERIFY, one.strategy, one.model)
     if plan is not None:

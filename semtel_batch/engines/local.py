@@ -23,11 +23,22 @@ from semtel_batch.compose.compress.backends import Way
 from semtel_batch.compose.prompt import word
 from semtel_batch.compose.truncate import truncated_lengths
 from semtel_batch.config import Settings
-from semtel_batch.conversations import Columns, Ingested, askable, find_files, ingest, load_index, load_texts
+from semtel_batch.conversations import (
+    Columns,
+    Ingested,
+    askable,
+    data_hash,
+    find_files,
+    ingest,
+    keys_of_source,
+    load_index,
+    load_texts,
+)
+from semtel_batch.engines.pilots import keep_levels, labelled_rows, pilots_of
 from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
-from semtel_batch.measurements import Measurement, Packs, Pilot
+from semtel_batch.measurements import Measurement, Packs
 from semtel_batch.planner.job import Answered, Compressed, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
@@ -98,6 +109,8 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock, reader: Reader = LOC
     """
     with _prepared(settings, wish, clock, reader) as job:
         plan = choose(job)
+        if plan.strata.levels > 1:
+            keep_levels(job, plan, plan_folder(settings.project, plan.id))
         with closing(Store(settings.project)) as store:
             store.add_plan(plan)
     return plan
@@ -109,6 +122,36 @@ def try_out(
     """Decide the same job under each of these objectives; counts once, and keeps nothing."""
     with _prepared(settings, wish, clock, reader, is_kept=False) as job:
         return sweep(job, variants)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """A whole job, and where its distinct conversations stand in a random order of all conversations."""
+
+    job: Job
+    ids: pl.Series  # of the distinct conversations, as the job has them
+    place: npt.NDArray[np.int64]  # of each in the order; a sample is a part of it (`plans.Sample`)
+    first: npt.NDArray[np.int64]  # of all conversations with its text, the first place
+    data_hash: str
+
+
+@contextmanager
+def survey(settings: Settings, wish: Wish, seed: int, clock: Clock) -> Iterator[Surveyed]:
+    """Count a whole job to look at; nothing of it stays."""
+    with _prepared(settings, replace(wish, sample=None, points=()), clock, LOCAL, is_kept=False) as job:
+        folder = plan_folder(settings.project, job.plan_id) / "conversations"
+        index = load_index(folder)
+        order = np.argsort(np.argsort(keys_of_source(wish.source, wish.columns, seed)))
+        lines = index.with_columns(place=pl.Series(order.astype(np.int64)))
+        lines = lines.with_columns(first=pl.col("place").min().over("first_row"))
+        distinct = askable(lines)
+        yield Surveyed(
+            job=replace(job, seed=seed),
+            ids=distinct["conversation_id"],
+            place=distinct["place"].to_numpy(),
+            first=distinct["first"].to_numpy(),
+            data_hash=data_hash(folder),
+        )
 
 
 @contextmanager
@@ -149,7 +192,8 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
             fresh=wish.fresh,
             packs=_packs(settings.project, now),
             measured=_measured(settings.project, asked),
-            pilots=_pilots(settings.project, wish, kept),
+            pilots=() if wish.sample or wish.points else pilots_of(settings.project, kept),
+            labelled=functools.partial(labelled_rows, settings.project, kept.folder),
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
             learned=_learned(settings.project),
@@ -258,31 +302,6 @@ def _packs(project: Path, now: datetime) -> tuple[Packs, ...]:
         return ()
     with closing(Store(project)) as store:
         return tuple(store.packs(now - timedelta(days=REMEMBERED_DAYS)))
-
-
-def _pilots(project: Path, wish: Wish, kept: Ingested) -> tuple[Pilot, ...]:
-    """The pilots that were made on this very data, newest first: as many conversations, and those asked among them."""
-    if wish.sample is not None or wish.points or not store_path(project).exists():
-        return ()
-    with closing(Store(project)) as store:
-        made = [one.pilot for one in store.calibrations() if one.ended_at is not None and one.pilot is not None]
-    return tuple(
-        one
-        for one in made
-        if one.steps
-        and one.reference_plan_id is not None
-        and one.n_data == kept.n_conversations
-        and _holds_all(kept.folder, plan_folder(project, one.reference_plan_id) / "conversations")
-    )
-
-
-def _holds_all(folder: Path, other: Path) -> bool:
-    """Whether every text that is kept in `other` is in `folder` too; False where nothing is kept there any more."""
-    theirs, mine = (sorted(one.glob("part-*.parquet")) for one in (other, folder))
-    if not theirs:
-        return False
-    asked, kept = (pl.scan_parquet(parts, glob=False).select("text_hash") for parts in (theirs, mine))
-    return asked.join(kept, on="text_hash", how="anti").collect().is_empty()
 
 
 def _learned(project: Path) -> Learned:

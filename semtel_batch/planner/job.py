@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from semtel_batch.measurements import Measurement, Packs, Pilot
+from semtel_batch.measurements import Measurement, MixPath, Packs, Pilot
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
 from semtel_batch.planner.shorter import Shortened
@@ -25,6 +25,10 @@ Answered = Callable[[Strategy, Endpoint, tuple[Classifier, ...]], "npt.NDArray[n
 
 Compressed = Callable[[str, float], Shortened]
 """The job's texts, compressed by a compressor to a rate."""
+
+
+Labelled = Callable[[MixPath], "npt.NDArray[np.bool_] | None"]
+"""Which of a job's conversations the reference labelled for a path of mixes; None where it is of other data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class Job:
     packs: tuple[Packs, ...] = ()  # how earlier runs' packs were answered
     measured: tuple[Measurement, ...] = ()  # of these classifiers by calibrations, newest first
     pilots: tuple[Pilot, ...] = ()  # that were made on this very data, newest first
+    labelled: Labelled | None = None  # None: no mix can be told to be of this data
     compressed: Compressed | None = None  # None: nothing is compressed
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …

@@ -102,7 +102,7 @@ def intervals(problem: Problem, x: Floats) -> Intervals:
     key = way * (int(columns.block[used].max()) + 1) + columns.block[used]
     high = start[way] + _cumulated(share, key)
     # On a grid of a millionth, as plans are written down; rounding must not leave a stratum's last numbers to nobody.
-    low = np.round(np.maximum(high - share, 0.0), 6)
+    low = np.asarray(np.round(np.maximum(high - share, 0.0), 6), dtype=np.float64)
     high = np.where(high > 1 - 2e-6, 1.0, np.round(high, 6))
     return Intervals(column=used, low=low, high=high)
 
@@ -134,6 +134,7 @@ class Step:
     stratum: Ints
     low: Floats
     high: Floats
+    expected: Floats  # and the share of labels that differ there, of the classifier that differs most
     usd: float  # of the whole job
     loss: Floats  # disagreements expected, a classifier each
 
@@ -155,6 +156,7 @@ def step(problem: Problem, x: Floats) -> Step:
         stratum=columns.stratum[column],
         low=found.low[is_wide],
         high=found.high[is_wide],
+        expected=columns.loss[column].max(1),
         usd=float(x @ columns.usd),
         loss=np.asarray(x @ columns.loss),
     )

@@ -18,7 +18,29 @@ from semtel_batch.planner.mix import Floats, Ints
 from semtel_batch.planner.path import Path, passing
 
 MAX_SHARE = 0.05  # of the job, for the audit
-_SIZES = (30, 45, 60, 80, 100, 125, 150, 200, 250, 300, 370, 450, 550, 700, 850, 1_000, 1_250, 1_500, 1_800, 2_200, 2_700, 3_300, 4_000)
+_SIZES: tuple[int, ...] = (
+    30,
+    45,
+    60,
+    80,
+    100,
+    125,
+    150,
+    200,
+    250,
+    300,
+    370,
+    450,
+    550,
+    700,
+    850,
+    1_000,
+    1_250,
+    1_500,
+    1_800,
+    2_200,
+)
+_SIZES += (2_700, 3_300, 4_000)
 
 
 def explore_size(n: int, epsilon: float, delta: float) -> int:
@@ -111,8 +133,8 @@ def auditing_usd(path: Path, pack: Floats) -> float:
 def audit_size(path: Path, allowed: Floats, delta: float, item_usd: float, taken: int) -> int:
     """Give the size of the audit that makes the whole cheapest: each item costs `item_usd`, and buys certainty.
 
-    With more items a plan nearer the edge passes; what that saves is read off the path's own prediction. 0 where no size
-    that can certify is worth its money. `taken`: items that exploring took.
+    With more items a plan nearer the edge passes; what that saves is read off the path's own prediction. 0 where no
+    size that can certify is worth its money. `taken`: items that exploring took.
     """
     n = round(path.problem.sizes.sum())
     population, usd, worst = n - taken, path.usd, (path.loss / np.maximum(allowed, 1e-9)).max(1)

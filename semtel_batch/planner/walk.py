@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from semtel_batch.planner.loss import Levers, LossModel, Observed, fit
 from semtel_batch.planner.mix import Columns, Floats, Ints, Limit, Problem, trim
-from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, population, step
+from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, passing, population, step
 from semtel_batch.planner.pilot import audit_size, auditing_usd, explore_share, first_arms, used_arms
 
 Bools = npt.NDArray[np.bool_]
@@ -87,7 +88,7 @@ class Table:
 
     def ways(self, one: Step, at: Ints | slice = slice(None)) -> Ints:
         """The way alone."""
-        return self.arms(one, at) % len(self.levers)
+        return np.asarray(self.arms(one, at) % len(self.levers))
 
 
 def some(stratum: Ints, rng: np.random.Generator, most: int = N_SAMPLED) -> Ints:
@@ -95,7 +96,7 @@ def some(stratum: Ints, rng: np.random.Generator, most: int = N_SAMPLED) -> Ints
     order = rng.permutation(len(stratum))
     order = order[np.argsort(stratum[order], kind="stable")]
     first = np.concatenate([[0], np.cumsum(np.bincount(stratum))])
-    return order[np.arange(len(stratum)) - first[stratum[order]] < most]
+    return np.asarray(order[np.arange(len(stratum)) - first[stratum[order]] < most])
 
 
 class Asker(Protocol):
@@ -112,6 +113,16 @@ class Asker(Protocol):
         from the reference's, (asked, classifiers); None where there is no money for it.
         """
         ...
+
+
+class Nobody:
+    """Answers nothing: what is known is all there is."""
+
+    def explore(self, way: int, share: float) -> Observed | None:
+        return None
+
+    def verify(self, way: int, at: Ints, likely: Ints) -> Bools | None:
+        return None
 
 
 # ── E: which ways there are to choose from ──────────────────────────────────────────────────────────────────────────
@@ -201,6 +212,19 @@ def size(table: Table, laid: Laid, aim: Aim, taken: int) -> int:
     return audit_size(laid.path, aim.allowed, aim.delta, item_usd(table, laid), taken)
 
 
+def least(population: int, aim: Aim) -> int | None:
+    """The fewest fresh conversations with which anything can be certified; None if all of them are not enough."""
+    allowed = float(aim.allowed.min())
+    low, high = 1, population
+    if population < 1 or passing(population, population, allowed, aim.delta, kept=aim.kept) < 0:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        can = passing(population, middle, allowed, aim.delta, kept=aim.kept) >= 0
+        low, high = (low, middle) if can else (middle + 1, high)
+    return low
+
+
 def item_usd(table: Table, laid: Laid, *, back: float = _BACK) -> float:
     """What one fresh conversation costs at most: the reference's label, and every way that a plan gives it.
 
@@ -239,7 +263,7 @@ def _walked(counted: list[Ints], fresh: Fresh, aim: Aim, *, is_broke: bool = Fal
 def _waves(n: int) -> Iterator[tuple[int, int]]:
     """The plans whose ways are asked together: the reference alone, then from one solved plan to the next."""
     ends = [0, *range(1, n, FINER), n]
-    yield from ((a, b) for a, b in zip(ends, ends[1:], strict=False) if a < b)
+    yield from ((a, b) for a, b in pairwise(ends) if a < b)
 
 
 @dataclass(slots=True)

@@ -142,6 +142,7 @@ class Pilot:
     steps: tuple[Tried, ...] = ()  # as far as they were tried
     stopped: str = ""  # why no more were
     mixes: MixPath | None = None  # where ways were mixed; `steps` are then empty
+    classifiers: tuple[str, ...] = ()  # their names, in the job's order
 
     @property
     def certified(self) -> Tried | None:

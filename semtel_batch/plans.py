@@ -218,6 +218,19 @@ def models_named(first: Endpoint, second: Endpoint) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathStep:
+    """One mix of the path that a pilot walked, the safest first."""
+
+    ways: tuple[str, ...]  # recipes
+    usd: Decimal  # of the whole job, in the cheapest tiers, as it was priced then
+    expected: float  # share of labels that differ, of the classifier that differs most
+    n: int  # fresh conversations
+    different: tuple[int, ...] | None  # of them, a classifier each; None: not tried
+    is_certified: bool
+    is_chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSize:
     """Tokens of a request besides its conversations. The schema counts as its compact JSON (assumed, not published)."""
 
@@ -268,6 +281,7 @@ class Plan:
     mix: tuple[MixShare, ...] = ()  # what goes where; empty where one way serves all
     shadow_prices: tuple[ShadowPrice, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
+    path: tuple[PathStep, ...] = ()  # of mixes, of which the one that was certified last is planned
     hash: str = ""
 
     @property

@@ -97,6 +97,7 @@ def _begun(store: Store, found: Calibration) -> Pilot:
         reference_plan_id=None,
         population=found.n_population - found.n_explore,
         n_data=found.n_population,
+        classifiers=tuple(classifier.name for classifier in first.classifiers),
     )
 
 

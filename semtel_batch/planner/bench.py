@@ -78,7 +78,7 @@ def ways_of(job: Job, tried: Sequence[Key]) -> tuple[Way, ...]:
     for draft in price_all(job, RequestCounter(seed=job.seed)).made:
         strategy, endpoint = draft.estimate.strategy, endpoints[draft.estimate.endpoint]
         key, usd = Key.of(job, strategy, endpoint), float(draft.estimate.usd)
-        mixable = strategy.compress_rate is None and strategy.tier is not Tier.FLEX
+        mixable = can_be_mixed(strategy) and strategy.tier is not Tier.FLEX
         if not mixable or (_is_apart(strategy) and key not in tried):
             continue
         if key not in best or usd < best[key].usd:
@@ -141,6 +141,11 @@ def levers(ways: Sequence[Way]) -> tuple[Levers, ...]:
             )
         )
     return tuple(found)
+
+
+def can_be_mixed(strategy: Strategy) -> bool:
+    """Compressing is one pass over all texts, and a cascade has two endpoints: each is chosen for everybody or not."""
+    return strategy.compress_rate is None and strategy.escalate is None
 
 
 def _is_apart(strategy: Strategy) -> bool:

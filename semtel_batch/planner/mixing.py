@@ -277,7 +277,7 @@ class _Bench:
                 n = int(self._served(one).sum())
                 shares.append(Share(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
         drafts = tuple(one.draft for one in served)
-        whole = total(drafts, _loads(self.job, served), _worst_change(self.job, served))
+        whole = total(drafts, loads_of(self.job, served), _worst_change(self.job, served))
         return Mixed(
             strata=self.strata,
             served=tuple(served),
@@ -329,7 +329,8 @@ def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:
             )
 
 
-def _loads(job: Job, served: Sequence[Served]) -> list[LegLoad]:
+def loads_of(job: Job, served: Sequence[Served]) -> list[LegLoad]:
+    """What each leg puts on its endpoint."""
     return [
         LegLoad(
             endpoint=one.way.endpoint,

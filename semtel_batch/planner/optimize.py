@@ -19,6 +19,7 @@ from semtel_batch.planner.baseline import naive, reused_usd
 from semtel_batch.planner.caching import leg_keys
 from semtel_batch.planner.cascade import second_endpoint
 from semtel_batch.planner.caveats import about_compressing, caveats
+from semtel_batch.planner.certified import Channel, certified_mix, one_point_more, path_steps
 from semtel_batch.planner.constraints import Constraint, binding, constraints, dollars, nearest
 from semtel_batch.planner.estimate import Draft, n_answered
 from semtel_batch.planner.evidence import is_promised, keeps_labels
@@ -35,6 +36,7 @@ from semtel_batch.strategies import Recipe
 
 LEAST_SAVING = 0.02  # of the best single way's bill; for less, several legs aren't worth following
 _UNMEASURED = "would change labels, and nothing was measured: name the recipe with --strategy, or say --assume"
+_KEPT = "labelled by the reference in the calibration"
 _UNASKED = "was measured to change labels: say with --min-agreement how many, name the recipe, or say --assume"
 
 
@@ -56,6 +58,11 @@ def choose(job: Job) -> Plan:
     able = [one.draft for one in judged if not one.reason]
     best = min(able, key=_preference) if able else None
     mixed = _mixed(job, judged, limits, best)
+    held = certified_mix(job, _channels(job, drafts.made), limits)
+    if held is not None and _saves(held.estimate, mixed.estimate if mixed else best.estimate if best else None):
+        alternatives = tuple(_alternative(one, held.estimate) for one in judged)
+        plan = _certified_plan(job, held, alternatives, drafts.left_out, counter)
+        return seal(_weighed(job, plan, judged, limits))
     if mixed is not None:
         alternatives = tuple(_alternative(one, mixed.estimate) for one in judged)
         plan = _mixed_plan(job, mixed, alternatives, drafts.left_out, counter)
@@ -103,12 +110,23 @@ def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], be
     mixed = mix(job, _with_recipes(job, able), limits, least)
     if mixed is None or len(mixed.served) < 2:
         return None
-    return mixed if least is None or float(mixed.estimate.usd) <= least else None
+    return mixed if _saves(mixed.estimate, best.estimate if best is not None else None) else None
+
+
+def _saves(mixed: Estimate, other: Estimate | None) -> bool:
+    """Whether a mix saves enough on what else could be planned, if anything."""
+    return other is None or float(mixed.usd) <= float(other.usd) * (1 - LEAST_SAVING)
 
 
 def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
     """A cascade has two endpoints: it is chosen for everybody or not."""
     return [draft for draft in drafts if draft.estimate.strategy.escalate is None]
+
+
+def _channels(job: Job, drafts: Sequence[Draft]) -> list[Channel]:
+    """Every way in every tier that may be mixed."""
+    found = _with_recipes(job, _mixable(drafts))
+    return [Channel(recipe=recipe, draft=draft, endpoint=_endpoint(job, draft)) for recipe, draft in found]
 
 
 def _with_recipes(job: Job, drafts: Sequence[Draft]) -> list[tuple[Recipe, Draft]]:
@@ -259,6 +277,23 @@ def _mixed_plan(
         strata=mixed.strata,
         mix=mixed_plan.shares(mixed),
         shadow_prices=mixed_plan.shadow_prices(mixed),
+    )
+
+
+def _certified_plan(
+    job: Job, held: Mixed, alternatives: tuple[Alternative, ...], left_out: tuple[str, ...], counter: RequestCounter
+) -> Plan:
+    """The plan of a mix that a pilot certified: its stored numbers come from the pilot's seed."""
+    pilot = promise.mixed_pilot(job)
+    assert pilot is not None and pilot.mixes is not None
+    plan = _mixed_plan(replace(job, seed=pilot.mixes.seed), held, alternatives, left_out, counter)
+    reason = f"certified so: {promise.wording_of_mix(pilot)}"
+    return replace(
+        plan,
+        certified=True,
+        mix=tuple(replace(one, reason=_KEPT if one.stratum % 2 else reason) for one in plan.mix),
+        path=path_steps(pilot),
+        shadow_prices=one_point_more(pilot, plan.chosen),
     )
 
 

@@ -198,6 +198,15 @@ def p_value(audit: Audit, x: int, allowed: float) -> float:
     return hypergeometric_cdf(x, audit.population, min(marked, audit.population), audit.n)
 
 
+def most_that_differ(audit: Audit, x: int, delta: float) -> int:
+    """Give the fewest labels of which "more than so many end wrong" is refuted: the inverted exact test."""
+    low, high = 0, audit.population
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if p_value(audit, x, middle) <= delta else (middle + 1, high)
+    return low
+
+
 def passing(population: int, n: int, allowed: float, delta: float, *, kept: bool = True) -> int:
     """Give the most differing labels in a sample of n with which a plan is certified; -1 if not even none."""
     empty = Audit(population=population, n=n, different=np.zeros((0, 0), dtype=np.int64), kept=kept)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from semtel_batch.measurements import Count, Pilot, Tried
 from semtel_batch.planner.cascade import models
 from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.path import Audit, most_that_differ, p_value
 from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, upper_bound
 from semtel_batch.records import Endpoint, Strategy
@@ -50,7 +53,7 @@ def is_barred(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
     pilot, asked = pilot_of(job), job.objective.min_agreement
     if pilot is None or asked is None or not _suffices(pilot, asked):
         return False
-    binds = pilot.certified is not None or asked == pilot.min_agreement
+    binds = _has_certified(pilot) or asked == pilot.min_agreement
     return binds and not is_certified(job, strategy, endpoint)
 
 
@@ -58,8 +61,20 @@ def pilot_of(job: Job) -> Pilot | None:
     """The newest pilot that certifies as much as is asked for, else the newest; only of the job's reference model."""
     fitting = [one for one in job.pilots if one.reference == job.reference.priced_as]
     asked = job.objective.min_agreement
-    enough = (one for one in fitting if one.certified is not None and _suffices(one, asked))
+    enough = (one for one in fitting if _has_certified(one) and _suffices(one, asked))
     return next(enough, next(iter(fitting), None))
+
+
+def mixed_pilot(job: Job) -> Pilot | None:
+    """The pilot whose certified mix may be planned, if what is asked for is what it was made for."""
+    pilot = pilot_of(job)
+    if pilot is None or pilot.mixes is None or pilot.mixes.certified is None or job.objective.min_agreement is None:
+        return None
+    return pilot if _suffices(pilot, job.objective.min_agreement) else None
+
+
+def _has_certified(pilot: Pilot) -> bool:
+    return pilot.certified is not None or (pilot.mixes is not None and pilot.mixes.certified is not None)
 
 
 def wording(pilot: Pilot, counted: Count) -> str:
@@ -75,6 +90,33 @@ def certificate(pilot: Pilot, counted: Count) -> Certificate:
     return certify(sampled, target_of(pilot), f"reference {pilot.reference} asked one by one", sample="pilot ")
 
 
+def mix_certificates(pilot: Pilot) -> tuple[Certificate, ...]:
+    """The exact test of the last mix that held, classifier by classifier (`planner.path.p_value`)."""
+    path = pilot.mixes
+    assert path is not None and path.certified is not None and path.certified.different is not None
+    target = target_of(pilot)
+    audit = Audit(population=path.population, n=path.n_asked, different=np.zeros((0, 0), dtype=np.int64))
+    return tuple(
+        Certificate(
+            sampled=Sampled(classifier=name, n=path.n_asked, n_different=x, population=path.population),
+            target=target,
+            reference=f"reference {pilot.reference} asked one by one",
+            p_value=p_value(audit, x, target.max_disagreement * path.n_distinct),
+            max_disagreement=most_that_differ(audit, x, pilot.delta) / path.n_distinct,
+            sample="pilot ",
+        )
+        for name, x in zip(pilot.classifiers, path.certified.different, strict=True)
+    )
+
+
+def wording_of_mix(pilot: Pilot) -> str:
+    """What was seen of the mix, in short."""
+    path = pilot.mixes
+    assert path is not None and path.certified is not None
+    worst = max(path.certified.different or (0,))
+    return f"of {path.n_asked:,} fresh conversations at most {worst:,} labels of a classifier differed"
+
+
 def target_of(pilot: Pilot) -> Target:
     """What the pilot was to show, at its level."""
     return Target.of_agreement(pilot.min_agreement, pilot.delta)
@@ -83,6 +125,8 @@ def target_of(pilot: Pilot) -> Target:
 def refusal(pilot: Pilot) -> str:
     """Why a way is barred, for its line among the alternatives."""
     shown = percent(pilot.min_agreement)
+    if pilot.mixes is not None and pilot.mixes.certified is not None:
+        return f"not certified: the pilot for {shown} certified a mix"
     if pilot.certified is None:
         return f"not certified: no way was by the pilot for {shown}"
     return f"not certified: the pilot for {shown} certified {pilot.certified.recipe}"

@@ -1,0 +1,253 @@
+"""The plan of a certified mix: a pilot's path, as far as it held, laid over the job that is planned now.
+
+What was certified is who is asked how: strata, stored numbers, ways. When each way is answered does nothing to labels,
+and is chosen here: the cheapest tier, or the next faster ones where a deadline wants them. Conversations that the
+reference labelled on the way keep those labels, as the certificate says they do; they cost nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+
+from semtel_batch.measurements import MixPath, MixStep, Pilot
+from semtel_batch.planner import promise
+from semtel_batch.planner.bench import Key, reference_key
+from semtel_batch.planner.constraints import Constraint
+from semtel_batch.planner.estimate import Draft, estimate, n_answered
+from semtel_batch.planner.job import Job, groups, part_of
+from semtel_batch.planner.mix import Mix
+from semtel_batch.planner.mixing import Cell, Mixed, Served, Way, loads_of
+from semtel_batch.planner.room import RequestCounter
+from semtel_batch.planner.totals import total
+from semtel_batch.plans import Estimate, PathStep, Quality, ShadowPrice, Slice, Strata
+from semtel_batch.records import Endpoint
+from semtel_batch.strata import stratum_of, uniforms
+from semtel_batch.strategies import Recipe
+
+Mask = npt.NDArray[np.bool_]
+
+_TRIES = 40  # of moving a way to a faster tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One way of asking in one tier on one endpoint, as it was priced for the whole job."""
+
+    recipe: Recipe
+    draft: Draft
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What of a certified mix stands for the job: which conversations each way serves, and in which cells."""
+
+    path: MixPath
+    step: MixStep
+    strata: Strata
+    slices: tuple[tuple[Slice, ...], ...]  # of each way of the path
+    masks: tuple[Mask, ...]
+    expected: tuple[float, ...]  # share of labels that differ in each way
+
+
+def certified_mix(job: Job, channels: Sequence[Channel], limits: Sequence[Constraint]) -> Mixed | None:
+    """The certified mix that keeps every limit, where a pilot found one and it is of this very job."""
+    pilot = promise.mixed_pilot(job)
+    applied = _applied(job, pilot) if pilot is not None else None
+    if pilot is None or applied is None:
+        return None
+    found = _channels(job, applied.path, channels)
+    if any(not found[number] for number in range(len(found)) if applied.slices[number]):
+        return None
+    return _fitted(_Layout(job, pilot, applied, found, RequestCounter(seed=job.seed)), limits)
+
+
+def _applied(job: Job, pilot: Pilot) -> Applied | None:
+    """Lay the certified step over the job; None where the job is not the one that it was certified for."""
+    path = pilot.mixes
+    step = path.certified if path is not None else None
+    if path is None or step is None or job.labelled is None:
+        return None
+    if (path.n_distinct, path.versions) != (len(job.lengths), tuple(c.version for c in job.classifiers)):
+        return None
+    labelled = job.labelled(path)
+    if labelled is None:
+        return None
+    strata = Strata(edges=path.edges, levels=2)
+    slices: list[list[Slice]] = [[] for _ in path.ways]
+    expected = np.zeros((len(path.ways), 2))
+    sizes = np.bincount(stratum_of(Strata(edges=path.edges), job.lengths), minlength=len(path.edges) + 1)
+    for share in step.shares:
+        slices[share.way].append(Slice(stratum=2 * share.stratum, low=share.low, high=share.high))
+        n = sizes[share.stratum] * (share.high - share.low)
+        expected[share.way] += n * share.expected, n
+    slices[0] += [Slice(stratum=2 * number + 1) for number in range(len(path.edges) + 1)]
+    rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
+    at = stratum_of(strata, job.lengths, labelled.astype(np.int64)), uniforms(path.seed, rows)
+    return Applied(
+        path=path,
+        step=step,
+        strata=strata,
+        slices=tuple(tuple(sorted(one, key=lambda s: (s.stratum, s.low))) for one in slices),
+        masks=tuple(_mask(one, *at) for one in slices),
+        expected=tuple(float(lost / n) if n else 0.0 for lost, n in expected),
+    )
+
+
+def _mask(slices: Sequence[Slice], stratum: npt.NDArray[np.int64], uniform: npt.NDArray[np.float64]) -> Mask:
+    mask = np.zeros(len(stratum), dtype=np.bool_)
+    for one in slices:
+        mask |= (stratum == one.stratum) & (uniform >= one.low) & (uniform < one.high)
+    return mask
+
+
+def _channels(job: Job, path: MixPath, channels: Sequence[Channel]) -> list[list[Channel]]:
+    """Where each way of the path can be had, the cheapest first. The reference is the first way."""
+    by_key: dict[Key, list[Channel]] = {}
+    for one in channels:
+        if not one.draft.problem:
+            by_key.setdefault(Key.of(job, one.draft.estimate.strategy, one.endpoint), []).append(one)
+    keys = [reference_key(job), *(Key(way.strategy, way.model, way.groups) for way in path.ways[1:])]
+    return [sorted(by_key.get(key, []), key=lambda c: (c.draft.estimate.usd, c.draft.estimate.time_s)) for key in keys]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A certified mix over a job, with the choice of tiers still open."""
+
+    job: Job
+    pilot: Pilot
+    applied: Applied
+    channels: list[list[Channel]]
+    counter: RequestCounter
+
+    def mixed(self, chosen: Mapping[int, Channel]) -> Mixed:
+        served = tuple(one for number, channel in chosen.items() for one in self._served(number, channel))
+        drafts = tuple(one.draft for one in served)
+        whole = total(drafts, loads_of(self.job, served), 0.0)
+        reused = [self._reused(one) for one in served]
+        return Mixed(
+            strata=self.applied.strata,
+            served=served,
+            cells=tuple(cell for leg, one in enumerate(served) for cell in self._cells(leg, one)),
+            solution=Mix(x=np.zeros(0), usd=float(whole.usd), loss=np.zeros(0), prices={}),
+            estimate=replace(whole, quality=quality(self.pilot)),
+            n_reused=sum(n for n, _ in reused),
+            reused_usd=sum((usd for _, usd in reused), Decimal(0)),
+        )
+
+    def _served(self, number: int, channel: Channel) -> Iterator[Served]:
+        """A leg for every group of classifiers that the way puts into one prompt."""
+        part = part_of(self.job, self.applied.masks[number])
+        strategy = channel.draft.estimate.strategy
+        for block, group in enumerate(groups(self.job.classifiers, strategy)):
+            way = Way(
+                recipe=channel.recipe,
+                strategy=strategy,
+                endpoint=channel.endpoint,
+                group=group,
+                partition=number,
+                block=block,
+            )
+            yield Served(way=way, slices=self.applied.slices[number], draft=self._priced(part, way, number))
+
+    def _priced(self, part: Job, way: Way, number: int) -> Draft:
+        draft = estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
+        change = self.applied.expected[number]
+        basis = "expected when the mix was laid" if number else draft.estimate.quality.basis
+        known = Quality(label_change=change if number else 0.0, assumed=False, basis=basis)
+        return replace(draft, estimate=replace(draft.estimate, quality=known))
+
+    def _reused(self, one: Served) -> tuple[int, Decimal]:
+        part = replace(part_of(self.job, self.applied.masks[one.way.partition]), classifiers=one.way.group)
+        n = n_answered(part, one.way.strategy, one.way.endpoint)
+        if not n:
+            return 0, Decimal(0)
+        anew = self._priced(replace(part, answered=None), one.way, one.way.partition)
+        return n, anew.estimate.usd - one.draft.estimate.usd
+
+    def _cells(self, leg: int, one: Served) -> Iterator[Cell]:
+        """What each share costs: the leg's cost, by conversations."""
+        job, strata = self.job, self.applied.strata
+        labelled = job.labelled(self.applied.path) if job.labelled is not None else None
+        level = np.zeros(len(job.lengths), dtype=np.int64) if labelled is None else labelled.astype(np.int64)
+        rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
+        stratum, uniform = stratum_of(strata, job.lengths, level), uniforms(self.applied.path.seed, rows)
+        for piece in one.slices:
+            n = int(_mask([piece], stratum, uniform).sum())
+            usd = float(one.draft.estimate.usd) * n / max(1, one.draft.n_conversations)
+            yield Cell(leg=leg, slice=piece, n=n, usd=usd)
+
+
+def _fitted(layout: _Layout, limits: Sequence[Constraint]) -> Mixed | None:
+    """Each way in its cheapest tier; while a deadline is missed, the slowest of them in the next faster one."""
+    used = [number for number, mask in enumerate(layout.applied.masks) if mask.any()]
+    chosen = {number: layout.channels[number][0] for number in used}
+    for _ in range(_TRIES):
+        mixed = layout.mixed(chosen)
+        missed = [one for one in limits if not one.keeps(mixed.estimate)]
+        if not missed:
+            return mixed
+        if any(one.name != "deadline" for one in missed):
+            return None  # what costs or changes more than is allowed gets no better by being faster
+        slowest = max(used, key=lambda number: chosen[number].draft.estimate.time_s)
+        time_s = chosen[slowest].draft.estimate.time_s
+        faster = [one for one in layout.channels[slowest] if one.draft.estimate.time_s < time_s]
+        if not faster:
+            return None
+        chosen[slowest] = faster[0]
+    return None
+
+
+# ── what is said of it ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def quality(pilot: Pilot) -> Quality:
+    """What the certificate of a pilot's mix says."""
+    found = promise.mix_certificates(pilot)
+    most = max(one.max_disagreement for one in found)
+    return Quality(
+        label_change=min(most, round(1 - pilot.min_agreement, 12)),
+        assumed=False,
+        basis="; ".join(one.wording for one in found),
+    )
+
+
+def path_steps(pilot: Pilot) -> tuple[PathStep, ...]:
+    """The path as a plan shows it."""
+    path = pilot.mixes
+    if path is None:
+        return ()
+    return tuple(
+        PathStep(
+            ways=tuple(dict.fromkeys(path.ways[share.way].recipe for share in one.shares)),
+            usd=Decimal(repr(round(one.usd, 6))),
+            expected=max(one.expected),
+            n=path.n_asked,
+            different=one.different,
+            is_certified=one.is_certified,
+            is_chosen=one is path.certified,
+        )
+        for one in path.steps
+    )
+
+
+def one_point_more(pilot: Pilot, estimate_: Estimate) -> tuple[ShadowPrice, ...]:
+    """What one point of disagreement more would save, at the path's slope there, by what was expected of it."""
+    path = pilot.mixes
+    if path is None or path.certified is None:
+        return ()
+    at = path.steps.index(path.certified)
+    behind = next((one for one in path.steps[at + 1 :] if one.usd < path.steps[at].usd), None)
+    if behind is None or max(behind.expected) <= max(path.steps[at].expected):
+        return ()
+    slope = (behind.usd - path.steps[at].usd) / (max(behind.expected) - max(path.steps[at].expected))
+    usd = max(0.01 * slope, -float(estimate_.usd))
+    return (
+        ShadowPrice(constraint="agreement", step="one point of disagreement more", usd=Decimal(repr(round(usd, 6)))),
+    )

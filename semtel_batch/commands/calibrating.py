@@ -140,7 +140,7 @@ def _begin(session: Session, asked: Asked) -> Calibration:
     high = _usd_high(small)
     n_population = small[0][1].data.n_population or small[0][1].data.n_conversations
     drop_arms(session, [arm for arm, _ in small])
-    wanted = study.split(n_population, asked.n).n_explore
+    wanted = _wanted(session, asked, small, n_population)
     if high > asked.explore_usd:
         half = "" if asked.min_agreement is None else ", of which half is for certifying"
         raise Infeasible(
@@ -174,6 +174,24 @@ def _begin(session: Session, asked: Asked) -> Calibration:
         arms=tuple(arm for arm, _ in made),
         min_agreement=asked.min_agreement,
     )
+
+
+def _wanted(session: Session, asked: Asked, small: Sequence[tuple[Arm, Plan]], n_population: int) -> int:
+    """How many conversations to compare on. Where it is for a certificate, no more than a tenth of what that may save.
+
+    `small`: the plans over the fewest. An `n` that the user names is taken as it is.
+    """
+    wanted = study.split(n_population, asked.n).n_explore
+    if asked.n is not None or asked.min_agreement is None:
+        return wanted
+    worth = study.worth_comparing(_usd_per_1000(small[0][1]), [_usd_per_1000(plan) for _, plan in small], n_population)
+    high = _usd_high(small)
+    if high > worth:
+        session.console.warn(
+            f"Comparing ways on {study.FEWEST} conversations may cost ${high:.4f}; what the cheapest could save on "
+            f"{n_population:,} is ${10 * worth:.4f}, and a tenth of that is what a sample is worth."
+        )
+    return max(min(wanted, study.FEWEST), min(wanted, int(study.FEWEST * worth / high))) if high else wanted
 
 
 def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:

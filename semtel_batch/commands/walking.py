@@ -32,6 +32,7 @@ from semtel_batch.studies.labelling import labelled
 Bools = walk.Bools
 
 _PLANNED = 0.9  # of a budget: prices of another sample are nearly, not quite, the same
+_LABEL_KEEPING = ("naive", "batch")
 _LEAST_USED = 0.02  # of the job, in any plan of a path; rarer ways cost more to audit than they save
 _FOR_EXPLORING = 0.2  # of what is left: at most for trying ways that plans lean on untried
 
@@ -50,7 +51,9 @@ class _Ground:
 def walked(trials: Trials, pilot: Pilot) -> Pilot:
     """Lay a path of mixes and walk it; a pilot without `mixes` where there is none, `stopped` says why."""
     settings, seed = trials.session.settings, trials.calibration.seed
-    with survey(settings, trials.wish, seed, SystemClock()) as surveyed:
+    # Whatever is compared, the reference is there to be mixed with.
+    recipes = tuple(dict.fromkeys((*trials.wish.recipes, *_LABEL_KEEPING))) if trials.wish.recipes else ()
+    with survey(settings, replace(trials.wish, recipes=recipes), seed, SystemClock()) as surveyed:
         begun = trials.calibration.pilot
         path = begun.mixes if begun is not None else None
         if path is None:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from semtel_batch import measurements
 from semtel_batch.console.figures import count, money, safe, share
 from semtel_batch.console.layout import Page, bar, left, note, right, section, table
+from semtel_batch.console.pilot_view import path_as_json, view_pilot
 from semtel_batch.console.tradeoff_view import in_words, view_cuts
 from semtel_batch.planner import promise
 from semtel_batch.quality.agreement import clopper_pearson
@@ -34,14 +35,17 @@ def view_calibration(found: Findings, page: Page) -> list[RenderableType]:
         *view_cuts(_cuts(found), page),
         *([section("Two packed runs, splits asked alone", *map(note, _routers(found)))] if found.routers else []),
         *_doubting(found, page),
-        *_pilot(found.calibration.pilot),
+        *_pilot(found.calibration.pilot, page),
         note(f"The evidence is kept; `plan` uses it. What it cost: {money(found.spent_usd)}."),
     ]
 
 
-def _pilot(pilot: Pilot | None) -> Iterator[RenderableType]:
+def _pilot(pilot: Pilot | None, page: Page) -> Iterator[RenderableType]:
     """What fresh conversations certified, step by step."""
     if pilot is None:
+        return
+    if pilot.mixes is not None:
+        yield from view_pilot(pilot, page)
         return
     lines = [
         note(f"{tried.recipe} {in_words(tried.strategy)}: {safe(promise.wording(pilot, one))}")
@@ -220,6 +224,7 @@ def _pilot_as_json(pilot: Pilot | None) -> dict[str, Any] | None:
         "delta": pilot.delta,
         "certified": pilot.certified.recipe if pilot.certified else None,
         "stopped": pilot.stopped or None,
+        "path": path_as_json(pilot),
         "steps": [
             {
                 "recipe": tried.recipe,

@@ -14,6 +14,7 @@ from rich.text import Text
 from semtel_batch import plans
 from semtel_batch.console.figures import brief, count, money, safe, several, share
 from semtel_batch.console.layout import Page, left, note, points, right, section, table
+from semtel_batch.console.path_view import view_path
 from semtel_batch.console.scatter import Axes, Dot, scatter
 from semtel_batch.plans import FrontierPoint, Leg, MixShare, Plan, Strata
 from semtel_batch.records import Tier
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # only its name is needed: the planner would make every other
 
 def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
     """All that `--explain` adds to a plan but the alternatives."""
-    return [*_mix(plan, page), *_frontier(plan, page), *_limits(plan), *_uncertain(plan)]
+    walked = [view_path(plan.path, page)] if plan.path else []
+    return [*_mix(plan, page), *walked, *_frontier(plan, page), *_limits(plan), *_uncertain(plan)]
 
 
 # -- what goes where -------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ class Table:
     @property
     def arm_usd(self) -> Floats:
         """What a conversation costs in each way, in its cheapest channel, on average over the job."""
-        return np.asarray(self.sizes @ np.nan_to_num(np.nanmin(self.usd, axis=0), nan=np.inf)) / len(self.stratum)
+        cheapest = np.where(np.isnan(self.usd), np.inf, self.usd).min(axis=0)
+        return np.asarray(self.sizes @ cheapest) / len(self.stratum)
 
     def predicted(self, model: LossModel) -> Floats:
         """Expected disagreement (strata, ways, classifiers)."""

@@ -116,6 +116,11 @@ def split(n_population: int, n_explore: int | None = None) -> Split:
     return Split(n_explore=explore, n_verify=verify, n_audit=verify)
 
 
+def worth_comparing(reference: Decimal, ways: Sequence[Decimal], n_population: int) -> Decimal:
+    """What comparing ways may cost: a tenth of what the cheapest could save on all; prices are of 1,000."""
+    return max(Decimal(0), reference - min(ways)) * n_population / 1000 / 10
+
+
 def factors(recipes: Sequence[Recipe], tier: Tier, longest: int, *, named: bool) -> tuple[tuple[Recipe, Strategy], ...]:
     """The strategies to measure: those of one lever, each once; of recipes that were named all that change labels.
 

@@ -175,7 +175,7 @@ def speed(seed: int) -> None:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     laid = path.lay(problem, np.full(3, 0.05e6))
     of = np.repeat(np.arange(100), 10_000)
-    path.serve(problem, laid.steps[-1], of, np.random.default_rng(seed).random(len(of)))
+    path.step(problem, laid.steps[-1]).arms(of, np.random.default_rng(seed).random(len(of)))
     took = time.process_time() - start
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     say(f"  a path of {len(laid)} plans for 1,000,000 conversations, served: {took:.2f} s, {more:.0f} MB more\n")

@@ -20,7 +20,7 @@ from semtel_batch.commands.session import open_session
 from semtel_batch.config import Settings
 from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish
-from semtel_batch.errors import BadConfig, Incomplete, Infeasible, PriceUnknown
+from semtel_batch.errors import BadConfig, BadStrategy, Incomplete, Infeasible, PriceUnknown
 from semtel_batch.measurements import Arm, Calibration, Kind, Measurement, Role
 from semtel_batch.planner.cascade import resolved
 from semtel_batch.planner.job import grouped_for
@@ -226,7 +226,9 @@ def _planned(session: Session, asked: Asked, n: int) -> list[tuple[Arm, Plan]]:
         point = replace(wish, sample=Sample(seed=asked.seed, n=n_asked), points=(study.point(recipe, strategy),))
         try:
             made.append(make_arm(session, point, endpoint, Role.ARM))
-        except (Infeasible, PriceUnknown) as problem:
+        except (Infeasible, PriceUnknown, BadStrategy) as problem:
+            if isinstance(problem, BadStrategy) and asked.wish.recipes:
+                raise
             session.console.detail(f"{recipe.name} is not measured on {endpoint.name}: {problem}")
             continue
         if strategy.conversations_per_request > 1:

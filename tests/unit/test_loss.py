@@ -24,7 +24,7 @@ ARMS = [
         if not (v == 2 and k == 1) and (m, k, c) != (0, 1, False)
     ),
     Levers(model=1, keep_tokens=500),
-    Levers(apart=True),
+    Levers(apart=1),
 ]
 USD = np.array([10.0 if a.exact else (0.1 if a.apart else (5.0, 0.3)[a.model] / a.pack**0.3 * a.votes) for a in ARMS])
 
@@ -37,7 +37,7 @@ def observed(levers: Levers, n: int, rng: np.random.Generator, effect: float) ->
 
 
 def test_without_samples_the_priors_speak() -> None:
-    model = fit([], (1, 5, 10), 2, 2)
+    model = fit([], ARMS, 2)
     hard, log_length = np.zeros((1, 2)), np.full(1, 6.0)
     assert not model.share(REFERENCE, hard, log_length).any()
     packs = [model.share(Levers(pack=k), hard, log_length)[0, 0] for k in (1, 5, 10)]
@@ -51,7 +51,7 @@ def test_effects_are_found_and_carry_over_to_arms_not_tried() -> None:
         observed(Levers(model=1, pack=10), 1_500, rng, 2.0),
         observed(Levers(model=1, combined=True), 1_500, rng, 1.5),
     ]
-    model = fit(tried, (1, 5, 10), 2, 2)
+    model = fit(tried, ARMS, 2)
     hard, log_length = rng.normal(size=(4_000, 2)), rng.normal(6, 1, 4_000)
     found = model.share(Levers(model=1, pack=10, combined=True), hard, log_length).mean()
     assert found == pytest.approx(special.expit(-3.5 + hard + 2.5).mean(), rel=0.2)
@@ -59,7 +59,7 @@ def test_effects_are_found_and_carry_over_to_arms_not_tried() -> None:
 
 def test_two_runs_err_alike_as_the_vote_algebra_says() -> None:
     assert twice(np.array([0.05]), RHO)[0] == pytest.approx(all_wrong(Instability(mu=0.05, rho=RHO), 2))
-    model = fit([], (5,), 1, 1)
+    model = fit([], [Levers(pack=5)], 1)
     one, two = (model.share(Levers(pack=5, votes=v), np.zeros((1, 1)), np.full(1, 6.0))[0, 0] for v in (1, 2))
     assert two == pytest.approx(twice(np.array([one]), RHO)[0])
 
@@ -82,9 +82,20 @@ def test_what_plans_lean_on_is_tried_next() -> None:
     assert wanted and all(ARMS[i].votes == 1 and not ARMS[i].exact for i in wanted)
     assert used_arms(found, ARMS, set(wanted)) == []
     size = audit_size(found, np.array([20.0]), 0.1, item_usd=0.5, taken=20)
-    assert size >= 100
+    assert size >= 60
     # A dearer reference is asked less.
     assert audit_size(found, np.array([20.0]), 0.1, item_usd=50.0, taken=20) <= size
+    assert audit_size(found, np.array([20.0]), 0.1, item_usd=500.0, taken=20) == 0, "no certificate is worth that"
+
+
+def test_ways_of_their_own_and_sides_of_a_cut_are_told_apart() -> None:
+    rng = np.random.default_rng(4)
+    arms = [REFERENCE, Levers(apart=1), Levers(apart=2), Levers(keep_tokens=100), Levers(keep_tokens=100, side=1)]
+    effects = dict(zip(arms[1:], (2.0, -1.0, 0.0, 1.5), strict=True))
+    model = fit([observed(arm, 800, rng, effect) for arm, effect in effects.items()], arms, 2)
+    hard, log_length = np.zeros((50, 2)), np.full(50, 6.0)
+    found = [model.share(arm, hard, log_length).mean() for arm in arms[1:]]
+    assert found[0] > 3 * found[1] and found[3] > 2 * found[2]
 
 
 def test_samples_are_small_and_prefer_what_looks_hard() -> None:

@@ -182,6 +182,14 @@ def test_a_path_goes_from_the_reference_to_the_cheapest(seed: int) -> None:
     assert found.steps.sum(1) == pytest.approx(np.full(len(found), 400.0))
 
 
+def unit_usd(found: path.Path, x: np.ndarray, stratum: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """What each conversation costs: of a stratum there is one column an arm."""
+    columns = found.problem.columns
+    price = {(s, a): usd for s, a, usd in zip(columns.stratum, columns.arm, columns.usd, strict=True)}
+    arms = path.step(found.problem, x).arms(stratum, u)
+    return np.array([price[s, a] for s, a in zip(stratum, arms, strict=True)])
+
+
 def test_along_the_path_conversations_only_move_on_to_cheaper_ways() -> None:
     found = laid(1)
     rng = np.random.default_rng(0)
@@ -189,9 +197,7 @@ def test_along_the_path_conversations_only_move_on_to_cheaper_ways() -> None:
     solved = found.steps[1 :: path.FINER]
     for a, b in itertools.pairwise(solved):
         between = [a + (b - a) * k / 4 for k in range(5)]
-        usd = [found.problem.columns.usd[path.serve(found.problem, x, stratum, u)] for x in between]
-        shares = [np.bincount(path.serve(found.problem, x, stratum, u), minlength=len(x)) for x in between]
-        assert sum(s.sum() for s in shares) == 5 * 200
+        usd = [unit_usd(found, x, stratum, u) for x in between]
         assert np.mean(np.diff(usd, axis=0) <= 1e-9) > 0.97  # a way in the middle that fades lets some step back
 
 
@@ -200,9 +206,10 @@ def test_shares_are_served_as_solved() -> None:
     x = found.steps[len(found) // 2]
     u = (np.arange(10_000) + 0.5) / 10_000
     for stratum in range(4):
-        served = np.bincount(path.serve(found.problem, x, np.full(10_000, stratum), u), minlength=len(x)) / 10_000
         mine = found.problem.columns.stratum == stratum
-        assert served[mine] == pytest.approx(x[mine] / 100, abs=2e-4) and not served[~mine].any()
+        arms, n = found.problem.columns.arm[mine], int(found.problem.columns.arm.max()) + 1
+        served = np.bincount(path.step(found.problem, x).arms(np.full(10_000, stratum), u), minlength=n) / 10_000
+        assert served[arms] == pytest.approx(x[mine] / 100, abs=2e-4) and served[arms].sum() == pytest.approx(1)
 
 
 def test_a_plan_behind_a_failed_one_is_not_certified() -> None:
@@ -226,13 +233,20 @@ def test_labels_put_right_leave_room_and_the_level_holds_exactly() -> None:
 
 def test_only_those_who_may_be_got_wrong_are_sampled() -> None:
     found = laid(0)
-    exact = found.problem.columns.arm % 6 == 0
+    exact = np.arange(0, int(found.problem.columns.arm.max()) + 1, 6)
     stratum, u = np.repeat(np.arange(4), 100), np.tile((np.arange(100) + 0.5) / 100, 4)
-    marked = path.population(found, exact, stratum, u)
-    for x in found.steps:
-        assert not (~exact[path.serve(found.problem, x, stratum, u)] & ~marked).any()
-    start = path.Path(problem=found.problem, steps=found.steps[:1])
-    assert not path.population(start, exact, stratum, u).any()
+    steps = [path.step(found.problem, x) for x in found.steps]
+    marked = path.population(steps, exact, stratum, u)
+    for one in steps:
+        assert not (~np.isin(one.arms(stratum, u), exact) & ~marked).any()
+    assert not path.population(steps[:1], exact, stratum, u).any()
+
+
+def test_the_bound_of_a_certificate_is_its_test_inverted() -> None:
+    audit = path.Audit(population=8_000, n=300, different=np.zeros((0, 0), dtype=np.int64))
+    for x in (0, 3, 9):
+        most = path.most_that_differ(audit, x, 0.05)
+        assert path.p_value(audit, x, most) <= 0.05 < path.p_value(audit, x, most - 1)
 
 
 def problem_in_blocks(seed: int, tightness: float) -> Problem:

@@ -26,6 +26,7 @@ from semtel_batch.errors import BadData, StoreError
 from semtel_batch.plans import Sample
 from semtel_batch.private import begin_private, make_private_folder
 from semtel_batch.pseudonyms import IdHash
+from semtel_batch.sampling import Part, drawn_from, sampling_keys
 from semtel_batch.sources import Columns, find_files, records
 
 __all__ = ["Columns", "Ingested", "askable", "find_files", "ingest", "iter_parts", "load_index", "load_texts", "read"]
@@ -221,25 +222,6 @@ def located(source: Source, files: list[Path], chunk_rows: int) -> Iterator[pl.D
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The conversations of a source whose sampling key is in one of these ranges: from the first on, below the second.
-
-    The ranges ascend; the last one's end is None where there are no more keys.
-    """
-
-    seed: int
-    ranges: tuple[tuple[np.uint64, np.uint64 | None], ...]
-    n_population: int
-
-    def holds(self, keys: npt.NDArray[np.uint64]) -> pl.Series:
-        last = np.uint64(np.iinfo(np.uint64).max)
-        lows = np.array([low for low, _ in self.ranges], dtype=np.uint64)
-        highs = np.array([last if high is None else high - np.uint64(1) for _, high in self.ranges], dtype=np.uint64)
-        at = np.searchsorted(lows, keys, side="right") - 1
-        return pl.Series((at >= 0) & (keys <= highs[np.maximum(at, 0)]))
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     path: str
     columns: Columns
@@ -255,26 +237,6 @@ def keys_of_source(source: str, columns: Columns, seed: int, chunk_rows: int = C
     """The sampling key of every conversation of a source, in the order of its rows."""
     read = [sampling_keys(c.frame["conversation_id"], seed) for c in records(source, columns, chunk_rows=chunk_rows)]
     return np.concatenate(read) if read else np.empty(0, np.uint64)
-
-
-def drawn_from(read: npt.NDArray[np.uint64], sample: Sample, source: str) -> Part:
-    """The part of a source that a sample is, from the sampling keys of all its conversations; raises BadData."""
-    keys = np.sort(read)
-    runs = sample.runs or ((sample.skip, sample.skip + sample.n),)
-    if runs[-1][0] >= len(keys) or sample.n < 1:
-        raise BadData(
-            f"'{source}' holds {len(keys)} conversations: there are none to draw after the first {runs[-1][0]}; "
-            "draw fewer."
-        )
-    ranges = tuple((keys[first], keys[end] if end < len(keys) else None) for first, end in runs)
-    return Part(sample.seed, ranges, len(keys))
-
-
-def sampling_keys(ids: pl.Series, seed: int) -> npt.NDArray[np.uint64]:
-    """A conversation's place in the order of a seed: 64 bits of a keyed hash of its id, on any machine the same."""
-    key = seed.to_bytes(8, "big")
-    digests = (hashlib.blake2b(name, digest_size=8, key=key).digest() for name in ids.cast(pl.Binary).to_list())
-    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def regrouped(frames: Iterable[pl.DataFrame], chunk_rows: int) -> Iterator[pl.DataFrame]:

@@ -18,17 +18,16 @@ import polars as pl
 
 from semtel_batch.conversations import (
     CHUNK_ROWS,
-    Part,
     Source,
     indexed,
     located,
     measured,
     part_name,
     regrouped,
-    sampling_keys,
     write_kept,
 )
 from semtel_batch.errors import BadData
+from semtel_batch.sampling import Part, sampling_keys
 from semtel_batch.sources import Columns, records
 
 _PORTION_BYTES = 64 * 2**20  # of files: what one task reads at least, if there is as much

@@ -11,6 +11,7 @@ import polars as pl
 from semtel_batch import strategies
 from semtel_batch.commands.arms import drop_arms, make_arm, run_arms, set_apart
 from semtel_batch.conversations import load_index
+from semtel_batch.crashpoints import reach
 from semtel_batch.engines.local import Wish
 from semtel_batch.measurements import Arm, Calibration, Role
 from semtel_batch.planner.bench import Way
@@ -91,6 +92,7 @@ class Trials:
             if one.ids and one.strategy.conversations_per_request > 1:
                 set_apart(self.session, plan, pl.Series(one.ids), one.n_apart or len(one.ids))
             self.keep(replace(arm, turn=one.turn))
+            reach("pilot.turn-kept")
         return self.ran(plan)
 
     def _again(self, one: Asked) -> Plan | None:

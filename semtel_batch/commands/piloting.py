@@ -59,7 +59,7 @@ def _one_by_one(trials: Trials, pilot: Pilot, why: str, findings: study.Findings
     path = piloting.lay(findings.measured, findings.reference_usd_per_1000, target.max_disagreement)
     layout = piloting.lay_out(path, room, target)
     if layout.problem:
-        return replace(pilot, stopped=f"{why}; of single ways: {layout.problem}")
+        return replace(pilot, stopped=f"{layout.problem} ({why})")
     naive = Strategy(recipe="naive", tier=found.tier)
     reference = trials.found(Role.VERIFY_REFERENCE, naive, pilot.reference)
     if reference is None:

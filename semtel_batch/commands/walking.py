@@ -112,6 +112,8 @@ def _size(trials: Trials, ground: Bench, laid: walk.Laid, aim: walk.Aim, populat
     wanted = walk.size(table, laid, aim, n - population)
     least = walk.least(population, aim)
     saved = laid.path.usd[0] - laid.path.usd.min()
+    if saved <= 0:
+        return 0, "no mix is cheaper than the reference in its cheapest tier"
     if not wanted or least is None:
         return 0, (
             f"no mix saves more than its certificate costs: it takes {least or population:,} fresh conversations or "

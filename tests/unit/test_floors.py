@@ -51,6 +51,7 @@ FLOORS = {
     # one source, one format, one count each
     "keys": 1,
     "sources": 1,
+    "sampling": 1,
     "tokens": 1,
     "parts": 1,
     "tabular": 1,

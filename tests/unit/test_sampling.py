@@ -62,3 +62,11 @@ def test_all_of_the_data_is_its_own_population(tmp_path: Path) -> None:
 def test_there_must_be_something_to_draw(tmp_path: Path, sample: Sample) -> None:
     with pytest.raises(BadData, match="3 conversations"):
         _drawn(tmp_path, _data(tmp_path / "d.jsonl", [1, 2, 3]), sample)
+
+
+def test_places_of_the_order_can_be_named(tmp_path: Path) -> None:
+    data = _data(tmp_path / "d.jsonl", list(range(60)))
+    order = [name for k in range(60) for name in _drawn(tmp_path / f"one{k}", data, Sample(seed=3, n=1, skip=k))[1]]
+    picked = Sample(seed=3, n=6, skip=2, runs=((2, 4), (10, 13), (59, 60)))
+    found = _drawn(tmp_path / "runs", data, picked)[1]
+    assert sorted(found) == sorted(order[k] for k in (2, 3, 10, 11, 12, 59))

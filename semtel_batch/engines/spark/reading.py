@@ -14,11 +14,12 @@ import numpy as np
 import orjson
 import polars as pl
 
-from semtel_batch.conversations import Ingested, Part, drawn_from, keep
+from semtel_batch.conversations import Ingested, keep
 from semtel_batch.engines.spark.cluster import Cluster
 from semtel_batch.pieces import Piece, Portion, keys_of, number_piece, portions, put_together, write_pieces
 from semtel_batch.plans import Sample
 from semtel_batch.pseudonyms import IdHash
+from semtel_batch.sampling import Part, drawn_from
 from semtel_batch.sources import Columns, find_files
 
 

@@ -20,8 +20,7 @@ from semtel_batch.planner.bench import Key, reference_key
 from semtel_batch.planner.constraints import Constraint
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.job import Job, groups, part_of
-from semtel_batch.planner.mix import Mix
-from semtel_batch.planner.mixing import Cell, Mixed, Served, Way, loads_of
+from semtel_batch.planner.mixing import Mixed, Served, Share, Way, loads_of
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, PathStep, Quality, ShadowPrice, Slice, Strata
@@ -134,8 +133,9 @@ class _Layout:
         return Mixed(
             strata=self.applied.strata,
             served=served,
-            cells=tuple(cell for leg, one in enumerate(served) for cell in self._cells(leg, one)),
-            solution=Mix(x=np.zeros(0), usd=float(whole.usd), loss=np.zeros(0), prices={}),
+            shares=tuple(share for leg, one in enumerate(served) for share in self._shares(leg, one)),
+            binding=(),
+            savings={},
             estimate=replace(whole, quality=quality(self.pilot)),
             n_reused=sum(n for n, _ in reused),
             reused_usd=sum((usd for _, usd in reused), Decimal(0)),
@@ -171,7 +171,7 @@ class _Layout:
         anew = self._priced(replace(part, answered=None), one.way, one.way.partition)
         return n, anew.estimate.usd - one.draft.estimate.usd
 
-    def _cells(self, leg: int, one: Served) -> Iterator[Cell]:
+    def _shares(self, leg: int, one: Served) -> Iterator[Share]:
         """What each share costs: the leg's cost, by conversations."""
         job, strata = self.job, self.applied.strata
         labelled = job.labelled(self.applied.path) if job.labelled is not None else None
@@ -181,7 +181,7 @@ class _Layout:
         for piece in one.slices:
             n = int(_mask([piece], stratum, uniform).sum())
             usd = float(one.draft.estimate.usd) * n / max(1, one.draft.n_conversations)
-            yield Cell(leg=leg, slice=piece, n=n, usd=usd)
+            yield Share(leg=leg, slice=piece, n=n, usd=usd)
 
 
 def _fitted(layout: _Layout, limits: Sequence[Constraint]) -> Mixed | None:

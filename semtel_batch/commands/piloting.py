@@ -12,7 +12,7 @@ from decimal import Decimal
 from semtel_batch import strategies
 from semtel_batch.commands.arms import audited, drop_arms, set_apart
 from semtel_batch.commands.pilot_plans import Trials
-from semtel_batch.commands.walking import walked
+from semtel_batch.commands.walking import NotWorth, walked
 from semtel_batch.conversations import load_index
 from semtel_batch.engines.local import Wish
 from semtel_batch.measurements import Calibration, Pilot, Role
@@ -41,8 +41,11 @@ def certified(session: Session, store: Store, wish: Wish, found: Calibration, fi
     )
     pilot = _begun(store, found)
     tried = walked(trials, pilot)
-    if tried.mixes is None:
-        tried = _one_by_one(trials, pilot, tried.stopped, findings)
+    if isinstance(tried, NotWorth):
+        tried = replace(pilot, stopped=str(tried))
+    elif isinstance(tried, str):
+        session.console.say(f"ways are tried one by one: {tried}")
+        tried = _one_by_one(trials, pilot, tried, findings)
     return replace(trials.calibration, pilot=tried)
 
 

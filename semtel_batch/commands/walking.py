@@ -48,8 +48,12 @@ class _Ground:
     beside: Bools  # who may stand beside them
 
 
-def walked(trials: Trials, pilot: Pilot) -> Pilot:
-    """Lay a path of mixes and walk it; a pilot without `mixes` where there is none, `stopped` says why."""
+class NotWorth(str):
+    """Why a certificate would cost more than it saves, whatever is tried."""
+
+
+def walked(trials: Trials, pilot: Pilot) -> Pilot | str:
+    """Lay a path of mixes and walk it; why, where there is none."""
     settings, seed = trials.session.settings, trials.calibration.seed
     # Whatever is compared, the reference is there to be mixed with.
     recipes = tuple(dict.fromkeys((*trials.wish.recipes, *_LABEL_KEEPING))) if trials.wish.recipes else ()
@@ -59,7 +63,7 @@ def walked(trials: Trials, pilot: Pilot) -> Pilot:
         if path is None:
             found = _laid(trials, pilot, surveyed)
             if isinstance(found, str):
-                return replace(pilot, stopped=found)
+                return found
             path = found
             trials.calibration = replace(trials.calibration, pilot=replace(pilot, mixes=path))
             trials.store.put_calibration(trials.calibration)
@@ -115,7 +119,7 @@ def _size(trials: Trials, ground: Bench, laid: walk.Laid, aim: walk.Aim, populat
     if saved <= 0:
         return 0, "no mix is cheaper than the reference in its cheapest tier"
     if not wanted or least is None:
-        return 0, (
+        return 0, NotWorth(
             f"no mix saves more than its certificate costs: it takes {least or population:,} fresh conversations or "
             f"more, and the cheapest mix would save ${saved:.4f}"
         )

@@ -17,7 +17,8 @@ from semtel_batch.planner.loss import Levers
 from semtel_batch.planner.mix import Floats, Ints
 from semtel_batch.planner.path import Path, passing
 
-MAX_SHARE = 0.05  # of the job, for the audit
+MAX_SHARE = 0.05  # of the job, for the audit; of a small one, as many as
+_ENOUGH = 4  # times the fewest that can certify
 _SIZES: tuple[int, ...] = (
     30,
     45,
@@ -141,7 +142,7 @@ def audit_size(path: Path, allowed: Floats, delta: float, item_usd: float, taken
     least = next((s for s in _SIZES if passing(population, min(s, population), float(allowed.min()), delta) >= 0), None)
     best, best_usd = 0, float(usd[0])
     for size in _SIZES:
-        if least is None or size > min(max(MAX_SHARE * n, least), population):
+        if least is None or size > min(max(MAX_SHARE * n, _ENOUGH * least), population):
             break
         most = passing(population, size, float(allowed.min()), delta)
         # A plan passes more often than not if it lies half a standard deviation below what may be seen.

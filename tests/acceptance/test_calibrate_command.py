@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from command_line import DONE, INFEASIBLE, Project
@@ -92,11 +93,11 @@ PILOT = ("-c", "topic", "--seed", "1", "-n", "20", "--budget", "0.032", "--yes")
 SOON = ("-c", "topic", "--deadline", "1h")  # so that batches are no way to save
 
 
-def many() -> list[dict[str, Any]]:
+def many(n: int = N_MANY) -> list[dict[str, Any]]:
     """The examples again and again, each with a word of its own."""
     kept = [row for row in rows() if row["turns"] and not row["conversation_id"].startswith("copy-")]
     made = []
-    for number in range(N_MANY):
+    for number in range(n):
         row = kept[number % len(kept)]
         last = {**row["turns"][-1], "content": f"{row['turns'][-1]['content']} ({number})"}
         made.append({**row, "conversation_id": f"c{number}", "turns": [*row["turns"][:-1], last]})
@@ -149,3 +150,69 @@ def test_a_way_that_changes_too_much_is_refused_and_not_planned(project: Project
     plan = project.plan(data, *SOON, "--min-agreement", "0.95")
     asked_alone = all(leg["strategy"]["conversations_per_request"] == 1 for leg in plan["legs"])
     assert plan["certified"] == asked_alone, "what no pilot certified is not called so"
+
+
+N_MIXED = 700
+MIXED = ("-c", "topic", "--seed", "1", "-n", "20", "--budget", "0.2", "--min-agreement", "0.9", "--yes", "--json")
+
+
+def both_tiers(project: Project) -> str:
+    """Packs that can be had in batch too, where the reference is cheapest."""
+    path = project.folder / "strategies" / "fours.toml"
+    path.parent.mkdir(exist_ok=True)
+    told = 'name = "fours"\nsummary = "For a test."\n[grid]\ntier = ["realtime", "batch"]\n'
+    path.write_text(told + "conversations_per_request = [4]\nclassifiers_per_request = [1]\n", encoding="utf-8")
+    return str(path)
+
+
+def killed_at(project: Project, moment: str, *arguments: str) -> None:
+    process = project.start(*arguments, environ={"SEMTEL_CRASH_AT": moment})
+    said = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, said
+
+
+def test_a_mix_is_certified_through_kills_and_planned_and_run(project: Project, sandbox: SandboxHandle) -> None:
+    data = project.write("chats.jsonl", many(N_MIXED))
+    asked = ("calibrate", data, "--strategy", both_tiers(project), *MIXED)
+    killed_at(project, "pilot.path-laid", *asked)
+    killed_at(project, "pilot.turn-kept:2", *asked)
+    before = sandbox.books()["requests"]["billed"]
+    result = project(*asked)
+    assert result.exit_code == DONE, result.said
+    path = result.document["pilot"]["path"]
+    assert path["certified"] == len(path["steps"]) - 1 > 0
+    last = path["steps"][-1]
+    assert last["different"] == [0] and last["is_certified"] and path["n_asked"] >= 28
+    assert sandbox.books()["requests"]["billed"] - before == path["n_asked"], "the reference's labels were there"
+    (wording,) = path["wording"]
+    assert wording.startswith("with 95 % confidence at least 90 % of topic labels equal those of reference gpt-6-luna")
+    plan = project.plan(data, *SOON, "--min-agreement", "0.9")
+    assert plan["certified"] and wording in plan["chosen"]["quality"]["basis"]
+    assert {leg["strategy"]["conversations_per_request"] for leg in plan["legs"]} == {1, 4}
+    labelled = sum(one["n_conversations"] for one in plan["mix"] if plan["legs"][one["leg"]]["number"] == 0)
+    assert labelled == 20 + path["n_asked"], "whoever the reference labelled keeps that label"
+    assert plan["n_reused_items"] >= labelled
+    shown = project.done("plan", data, *SOON, "--min-agreement", "0.9", "--explain").stdout
+    assert "Path of mixes on fresh conversations" in shown and "certified, and planned" in shown
+    assert project("run", data, *SOON, "--min-agreement", "0.9", "--yes").exit_code == DONE
+    report = project.report()
+    assert wording in report["certificates"]
+    assert report["items"]["labelled"] == N_MIXED
+    assert project("status", "--verify").exit_code == DONE
+    other = project.plan(project.write("other.jsonl", many(N_MIXED)[::-1]), *SOON, "--min-agreement", "0.9")
+    assert not other["path"], "other rows have other stored numbers"
+
+
+def test_fresh_conversations_refuse_what_the_first_ones_liked(project: Project, sandbox: SandboxHandle) -> None:
+    data = project.write("chats.jsonl", many(N_MIXED))
+    asked = ("calibrate", data, "--strategy", both_tiers(project), *MIXED)
+    killed_at(project, "pilot.path-laid", *asked)
+    sandbox.configure(packed_flip=0.6, packed_flip_correlation=0.1)
+    result = project(*asked)
+    assert result.exit_code == DONE, result.said
+    pilot = result.document["pilot"]
+    assert pilot["path"]["certified"] is None and pilot["path"]["wording"] == []
+    assert pilot["stopped"].startswith("step 2 of")
+    assert not pilot["path"]["steps"][1]["is_certified"] and pilot["path"]["steps"][1]["different"][0] > 5
+    plan = project.plan(data, *SOON, "--min-agreement", "0.9")
+    assert {leg["strategy"]["conversations_per_request"] for leg in plan["legs"]} == {1} and plan["certified"]

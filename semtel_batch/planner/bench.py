@@ -14,9 +14,9 @@ import numpy as np
 from semtel_batch.planner.estimate import Draft, estimate
 from semtel_batch.planner.job import Job, groups, part_of
 from semtel_batch.planner.loss import Levers
-from semtel_batch.planner.mixing import edges
 from semtel_batch.planner.points import price_all
 from semtel_batch.planner.room import RequestCounter
+from semtel_batch.planner.slicing import edges
 from semtel_batch.planner.walk import Table, some
 from semtel_batch.plans import Strata
 from semtel_batch.records import Doubt, Endpoint, Keep, Strategy, Tier

@@ -22,6 +22,11 @@ class Objective:
     budget_usd: Decimal | None = None
     min_agreement: float | None = None  # share of items, with the reference strategy
 
+    @property
+    def seeks_quality(self) -> bool:
+        """Whether the least change of labels is sought, and not the lowest cost: for a budget without an agreement."""
+        return self.budget_usd is not None and self.min_agreement is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:

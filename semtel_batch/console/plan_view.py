@@ -95,7 +95,8 @@ def _objective(objective: Objective) -> str:
         wanted.append(f"at most {money(objective.budget_usd)}")
     if objective.min_agreement is not None:
         wanted.append(f"at least {share(objective.min_agreement)} of labels as the naive way gives them")
-    return "the lowest cost" + (", " + ", ".join(wanted) if wanted else "; no deadline, budget or agreement was given")
+    first = "the fewest changed labels, then the lowest cost" if objective.seeks_quality else "the lowest cost"
+    return first + (", " + ", ".join(wanted) if wanted else "; no deadline, budget or agreement was given")
 
 
 def _interval(estimate: Estimate) -> str:

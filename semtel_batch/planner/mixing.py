@@ -34,6 +34,7 @@ from semtel_batch.planner.mix import (
 )
 from semtel_batch.planner.path import intervals
 from semtel_batch.planner.pooling import partners
+from semtel_batch.planner.reverse import best_quality
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.schedule import Cell, times
 from semtel_batch.planner.slicing import edges, joined, snapped
@@ -48,6 +49,7 @@ Mask = npt.NDArray[np.bool_]
 
 LEAST_LEG = 0.01  # of the job: a smaller leg isn't worth its line in the plan
 _TRIES = 6  # of tightening limits until what was rounded keeps them
+_HAIR = 1e-6  # of room, so that a second solution isn't lost to the first one's rounding
 _NEARLY = 1.01  # packs of parts are a little dearer than those of the whole
 _LEAST_PRICE = 1e-12  # of a unit of a limit; less is the solver's rounding
 _LEAST_TIGHTER = 0.015  # by which a try is tighter than the one before, at least
@@ -104,11 +106,17 @@ class Share:
 
 
 def mix(
-    job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint], most_usd: float | None = None
+    job: Job,
+    drafts: Sequence[tuple[Recipe, Draft]],
+    limits: Sequence[Constraint],
+    most_usd: float | None = None,
+    *,
+    seeks_quality: bool = False,
 ) -> Mixed | None:
     """Find the cheapest mix of ways that keeps every limit; None where there is none. `drafts` may all be chosen.
 
     `most_usd`: None also where the program finds nothing that cheap, or nothing but one way for all.
+    `seeks_quality`: the mix that changes the smallest share of any classifier's labels, and of those the cheapest.
     """
     bench = _Bench.of(job, drafts)
     problem = bench.problem(limits)
@@ -118,6 +126,8 @@ def mix(
     step = _tighter(len(job.lengths))
     for number in range(_TRIES):
         tight = [_tightened(one, 1 - step * number) for one in problem.limits]
+        if seeks_quality:
+            tight = _at_its_best(problem.with_limits(tight), bench.losses(problem.columns))
         solution = _without_crumbs(problem.with_limits(tight))
         if solution is None or not _is_worth_it(*solution, most_usd):
             return None
@@ -125,6 +135,14 @@ def mix(
         if all(limit.keeps(mixed.estimate) for limit in limits):
             return replace(mixed, savings=_savings(problem.with_limits(tight)))
     return None
+
+
+def _at_its_best(problem: Problem, losses: Sequence[Limit]) -> list[Limit]:
+    """The problem's limits, and as many changed labels as they leave at the least."""
+    whole = problem.with_limits([*problem.limits, *losses])
+    found = best_quality(whole, [one.name for one in losses])
+    share = 1.0 if found is None else found[0] * (1 + _HAIR) + _HAIR
+    return [*problem.limits, *(_tightened(one, share) for one in losses)]
 
 
 def _savings(problem: Problem) -> dict[tuple[str, str], float]:
@@ -243,7 +261,6 @@ class _Bench:
         return [change if c in self.ways[row.arm].group else 0.0 for c in self.job.classifiers]
 
     def _limits(self, limits: Sequence[Constraint], rows: Sequence[Cell], columns: Columns) -> Iterator[Limit]:
-        n = float(len(self.job.lengths))
         for one in limits:
             most = float(one.limit)
             if one.name == "budget":
@@ -251,11 +268,19 @@ class _Bench:
                 ease = Ease(name="budget", step="one dollar more", units=1.0)
                 yield Limit(name="budget", wish="budget", at_most=most, weight=high, unit="USD", eases=(ease,))
             elif one.name == "agreement":
-                names = [f"agreement on {c.name}" for c in self.job.classifiers]
-                for row in loss_limits(columns, np.full(len(names), most * n), names):
-                    yield replace(row, wish=one.name, eases=(_one_point(row.name.removeprefix("agreement on "), n),))
+                yield from (_tightened(row, most) for row in self.losses(columns))
             else:
                 yield from times(self.job, rows, most)
+
+    def losses(self, columns: Columns) -> tuple[Limit, ...]:
+        """A limit for each classifier's changed labels: all of them."""
+        n = float(len(self.job.lengths))
+        names = [f"agreement on {c.name}" for c in self.job.classifiers]
+        rows = loss_limits(columns, np.full(len(names), n), names)
+        return tuple(
+            replace(row, wish="agreement", eases=(_one_point(c.name, n),))
+            for row, c in zip(rows, self.job.classifiers, strict=True)
+        )
 
     def rounded(self, problem: Problem, solution: Mix) -> Mixed:
         """Give every way its slices, and price the legs on those they serve."""

@@ -47,7 +47,10 @@ class _Judged:
 
 
 def choose(job: Job) -> Plan:
-    """Decide a job: the cheapest way that keeps its objective, sealed. Raises `Infeasible` if there is none."""
+    """Decide a job: the cheapest way that keeps its objective, sealed. Raises `Infeasible` if there is none.
+
+    For a budget without an agreement, the way that changes the fewest labels.
+    """
     _refuse_shut_down(job)
     # Cutting and counting all conversations is the dearest step here; both tiers, and grading, use the same cut.
     job = replace(job, truncated_lengths=functools.cache(job.truncated_lengths))
@@ -56,7 +59,7 @@ def choose(job: Job) -> Plan:
     limits = constraints(job.objective)
     judged = [_judge(job, draft, limits) for draft in drafts.made]
     able = [one.draft for one in judged if not one.reason]
-    best = min(able, key=_preference) if able else None
+    best = min(able, key=functools.partial(_preference, job)) if able else None
     mixed = _mixed(job, judged, limits, best)
     held = certified_mix(job, _channels(job, drafts.made), limits)
     if held is not None and _saves(held.estimate, mixed.estimate if mixed else best.estimate if best else None):
@@ -74,10 +77,14 @@ def choose(job: Job) -> Plan:
     return seal(_weighed(job, plan, judged, limits))
 
 
-def _preference(draft: Draft) -> tuple[Decimal, bool, float]:
-    """The cheapest first; at one price what is promised before what there may be no room for, then the fastest."""
+def _preference(job: Job, draft: Draft) -> tuple[float, Decimal, bool, float]:
+    """The cheapest first; at one price what is promised before what there may be no room for, then the fastest.
+
+    Where quality is sought, what changes fewer labels goes before all that.
+    """
     estimate = draft.estimate
-    return estimate.usd, estimate.strategy.tier is Tier.FLEX, estimate.time_s
+    change = estimate.quality.label_change if job.objective.seeks_quality else 0.0
+    return change, estimate.usd, estimate.strategy.tier is Tier.FLEX, estimate.time_s
 
 
 # ── the choice ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,6 +110,10 @@ def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], be
     With or without a limit: conversations of other lengths may have other cheapest ways.
     """
     able = _mixable([one.draft for one in judged if not one.draft.problem and _is_allowed(job, one.draft)])
+    if job.objective.seeks_quality and (best is None or best.estimate.quality.label_change):
+        return _best_mixed(job, able, limits, best)
+    if job.objective.seeks_quality:  # nothing need change: the cheapest of what changes nothing
+        able = [draft for draft in able if not draft.estimate.quality.label_change]
     is_free = best is not None and best.estimate.usd <= min((d.estimate.usd for d in able), default=Decimal(0))
     if len(able) < 2 or (is_free and not edges(job.lengths)):
         return None
@@ -116,6 +127,15 @@ def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], be
 def _saves(mixed: Estimate, other: Estimate | None) -> bool:
     """Whether a mix saves enough on what else could be planned, if anything."""
     return other is None or float(mixed.usd) <= float(other.usd) * (1 - LEAST_SAVING)
+
+
+def _best_mixed(job: Job, able: Sequence[Draft], limits: Sequence[Constraint], best: Draft | None) -> Mixed | None:
+    """The mix that changes the fewest labels within the limits, if those are fewer than of any single way."""
+    mixed = mix(job, _with_recipes(job, able), limits, seeks_quality=True) if len(able) > 1 else None
+    if mixed is None or len(mixed.served) < 2:
+        return None
+    most = best.estimate.quality.label_change * (1 - LEAST_SAVING) if best is not None else 1.0
+    return mixed if mixed.estimate.quality.label_change <= most else None
 
 
 def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
@@ -139,8 +159,9 @@ def _is_allowed(job: Job, draft: Draft) -> bool:
         return True
     if promise.is_barred(job, draft.estimate.strategy, _endpoint(job, draft)):
         return False
-    # Measured on this very data, and held against the agreement that was asked for.
-    return job.objective.min_agreement is not None and not draft.estimate.quality.assumed
+    # Measured on this very data, and held against the agreement that was asked for, or the best that a budget buys.
+    wanted = job.objective.min_agreement is not None or job.objective.seeks_quality
+    return wanted and not draft.estimate.quality.assumed
 
 
 def _alternative(one: _Judged, best: Estimate) -> Alternative:
@@ -151,6 +172,8 @@ def _alternative(one: _Judged, best: Estimate) -> Alternative:
         return Alternative(estimate=this, feasible=True, reason="costs the same, and only while there is room")
     if this.usd == best.usd:
         return Alternative(estimate=this, feasible=True, reason="costs the same and is not faster")
+    if this.usd < best.usd:  # quality was sought
+        return Alternative(estimate=this, feasible=True, reason="changes more labels")
     return Alternative(estimate=this, feasible=True, reason=f"costs {dollars(this.usd - best.usd)} more")
 
 

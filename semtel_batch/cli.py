@@ -70,7 +70,9 @@ def _planning_options(command: Any) -> Any:
         click.argument("data"),
         click.option("-c", "--classifier", "classifiers", multiple=True, metavar="NAME", help="What to ask; repeat."),
         click.option("--deadline", metavar="24h", help="When all labels must be there, counted from submit."),
-        click.option("--budget", metavar="USD", help="The upper estimate must stay below this."),
+        click.option(
+            "--budget", metavar="USD", help="The upper estimate stays below it; alone, it buys the fewest changes."
+        ),
         click.option("--min-agreement", type=click.FloatRange(0, 1), help="Share of labels equal to the reference's."),
         click.option(
             "--strategy", "recipes", multiple=True, metavar="FILE", help="Only this recipe (or name); repeat."
@@ -105,7 +107,8 @@ def init(options: dict[str, Any], folder: Path | None) -> None:
     "--what-if",
     multiple=True,
     metavar="LIMIT=VALUES",
-    help="Try other limits, such as deadline=6h,12h,24h, budget=1,5 or min-agreement=0.9,0.95; keeps no plan. Repeat.",
+    help="Try other limits, such as deadline=6h,12h or budget=1,5, or search for one: deadline=earliest or cheapest, "
+    "budget=least, min-agreement=best. Keeps no plan. Repeat.",
 )
 @click.pass_obj
 def plan(options: dict[str, Any], /, explain: bool, what_if: tuple[str, ...], **wish: Any) -> None:

@@ -12,6 +12,7 @@ from semtel_batch.commands.session import open_session
 from semtel_batch.engines.local import make_plan, try_out
 from semtel_batch.errors import BadConfig, Infeasible
 from semtel_batch.offers import find_offer, worded
+from semtel_batch.planner.sweep import SEARCHES, Sought
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.session import Session
 from semtel_batch.spread import Engine, opened_engine
@@ -48,8 +49,8 @@ def _offer_networks(session: Session, made: Plan) -> None:
         session.console.say(worded(offer, made.id))
 
 
-def _variants(objective: Objective, text: str) -> list[tuple[str, Objective]]:
-    """The objectives that a text such as "deadline=6h,12h" asks for, each with what it was asked by."""
+def _variants(objective: Objective, text: str) -> list[tuple[str, Objective | Sought]]:
+    """The objectives that a text such as "deadline=6h,earliest" asks for, each with what it was asked by."""
     name, _, values = text.partition("=")
     listed = [value.strip() for value in values.split(",") if value.strip()]
     if name not in _LIMITS or not listed:
@@ -57,11 +58,14 @@ def _variants(objective: Objective, text: str) -> list[tuple[str, Objective]]:
             f"--what-if {text!r} is not LIMIT=VALUES with LIMIT one of {', '.join(_LIMITS)}; "
             "write, say, deadline=6h,12h,24h or deadline=none."
         )
+    return [(f"{name}={value}", _variant(objective, name, value)) for value in listed]
+
+
+def _variant(objective: Objective, name: str, value: str) -> Objective | Sought:
     field, read = _LIMITS[name]
-    return [
-        (f"{name}={value}", replace(objective, **{field: None if value == _NO_LIMIT else read(value)}))
-        for value in listed
-    ]
+    if value in SEARCHES[name]:
+        return Sought(limit=name, word=value, objective=objective)
+    return replace(objective, **{field: None if value == _NO_LIMIT else read(value)})
 
 
 def _agreement(text: str) -> float:

@@ -44,7 +44,7 @@ from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.packsizes import REMEMBERED_DAYS
 from semtel_batch.planner.shorter import Shortened, foresee
-from semtel_batch.planner.sweep import Variant, sweep
+from semtel_batch.planner.sweep import Sought, Variant, sweep
 from semtel_batch.plans import DataProfile, Objective, Plan, Sample
 from semtel_batch.prices import price_book
 from semtel_batch.private import begin_private, make_private_folder
@@ -117,9 +117,13 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock, reader: Reader = LOC
 
 
 def try_out(
-    settings: Settings, wish: Wish, clock: Clock, variants: Sequence[tuple[str, Objective]], reader: Reader = LOCAL
+    settings: Settings,
+    wish: Wish,
+    clock: Clock,
+    variants: Sequence[tuple[str, Objective | Sought]],
+    reader: Reader = LOCAL,
 ) -> tuple[Variant, ...]:
-    """Decide the same job under each of these objectives; counts once, and keeps nothing."""
+    """Decide the same job under each of these objectives, or search for one; counts once, and keeps nothing."""
     with _prepared(settings, wish, clock, reader, is_kept=False) as job:
         return sweep(job, variants)
 

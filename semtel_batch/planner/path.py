@@ -217,6 +217,35 @@ def passing(population: int, n: int, allowed: float, delta: float, *, kept: bool
     return low
 
 
+def thinned(one: Step, safe: Step, parts: int) -> list[Step]:
+    """Give plans between the safest and the next one: the first part of each share stays with the safest plan.
+
+    Unlike mixed neighbours they ask nobody in a way that `one` doesn't, so that a fresh sample pays nothing for them;
+    and what they get wrong is a part of what `one` gets wrong.
+    """
+    return [_blended(one, safe, k / parts) for k in range(1, parts)]
+
+
+def _blended(one: Step, safe: Step, part: float) -> Step:
+    """A plan that asks `part` of each share of `one` as it does, and everybody else as `safe` does."""
+    cut = np.round(one.low + (one.high - one.low) * (1 - part), 6)
+    # Every share of the safe plan inside the first part of every share of the other.
+    i, j = np.nonzero(one.stratum[:, None] == safe.stratum[None, :])
+    low, high = np.maximum(one.low[i], safe.low[j]), np.minimum(cut[i], safe.high[j])
+    columns = (
+        np.concatenate([safe.arm[j], one.arm]),
+        np.concatenate([safe.stratum[j], one.stratum]),
+        np.concatenate([low, cut]),
+        np.concatenate([high, one.high]),
+        np.concatenate([safe.expected[j], one.expected]),
+    )
+    order = np.lexsort((columns[2], columns[1]))
+    order = order[columns[3][order] > columns[2][order]]
+    arm, stratum, low, high, expected = (column[order] for column in columns)
+    usd, loss = safe.usd + (one.usd - safe.usd) * part, safe.loss + (one.loss - safe.loss) * part
+    return Step(arm=arm, stratum=stratum, low=low, high=high, expected=expected, usd=usd, loss=loss)
+
+
 def population(steps: Sequence[Step], exact: Ints, stratum: Ints, u: Floats) -> npt.NDArray[np.bool_]:
     """Mark the conversations that some plan of a path asks in a way that may differ: in any but the `exact` arms."""
     touched = np.zeros(len(stratum), dtype=bool)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from semtel_batch.planner.loss import Levers, LossModel, Observed, fit
 from semtel_batch.planner.mix import Columns, Floats, Ints, Limit, Problem, trim
-from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, passing, population, step
+from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, passing, population, step, thinned
 from semtel_batch.planner.pilot import audit_size, auditing_usd, explore_share, first_arms, used_arms
 
 Bools = npt.NDArray[np.bool_]
@@ -162,7 +162,13 @@ def explore(table: Table, asker: Asker, allowed: Floats, tried: dict[int, Observ
             break
     problem = _expected(table, known)
     path = lay(problem, allowed)
-    return Laid(problem=problem, path=path, steps=tuple(step(problem, x) for x in path.steps))
+    return Laid(problem=problem, path=path, steps=_written(problem, path))
+
+
+def _written(problem: Problem, path: Path) -> tuple[Step, ...]:
+    """The path's plans, and some between the first two that thin the second out: should it fail, not all is lost."""
+    steps = [step(problem, x) for x in path.steps]
+    return (steps[0], *thinned(steps[1], steps[0], FINER), *steps[1:]) if len(steps) > 1 else tuple(steps)
 
 
 def _expected(table: Table, known: dict[int, Observed]) -> Problem:

@@ -207,7 +207,7 @@ def test_fresh_conversations_refuse_what_the_first_ones_liked(project: Project, 
     data = project.write("chats.jsonl", many(N_MIXED))
     asked = ("calibrate", data, "--strategy", both_tiers(project), *MIXED)
     killed_at(project, "pilot.path-laid", *asked)
-    sandbox.configure(packed_flip=0.6, packed_flip_correlation=0.1)
+    sandbox.configure(packed_flip=1.0, packed_flip_correlation=1.0)  # every label of every pack
     result = project(*asked)
     assert result.exit_code == DONE, result.said
     pilot = result.document["pilot"]

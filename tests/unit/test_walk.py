@@ -76,6 +76,22 @@ def test_nobody_is_asked_twice_in_one_way_and_nothing_behind_a_failure() -> None
         assert sum(n for asked, n in asker.asked if asked == way) <= 300
 
 
+def test_should_the_first_mix_fail_a_part_of_it_may_hold() -> None:
+    laid, found, _ = walked((0.0, 0.075, 0.075))
+    first = laid.steps[1:9]
+    assert [one.usd for one in first] == sorted((one.usd for one in first), reverse=True)
+    assert found.n_certified > 1 and found.n_certified < len(laid.steps), (
+        "7.5 % of a part of the job is below 5 % of it"
+    )
+    ground = table()
+    ways = np.stack([ground.ways(one) for one in first])
+    assert ((ways == ways[-1]) | (ways == 0)).all(), (
+        "nobody is asked in a way that the solved plan does not ask them in"
+    )
+    shares = [np.bincount(one.stratum, weights=one.high - one.low) for one in laid.steps]
+    assert np.allclose(shares, 1)
+
+
 def test_where_the_money_ends_what_held_before_stays_certified() -> None:
     laid, found, _ = walked((0.0, 0.0, 0.0), purse=100)
     assert found.is_broke and found.n_certified < len(laid.steps)

@@ -177,6 +177,7 @@ def certify(options: dict[str, Any], /, plan: str | None, **asked: Any) -> None:
 @click.option(
     "--min-agreement", type=click.FloatRange(0.5, 0.999), help="Certify what keeps this, for half the budget."
 )
+@click.option("--net", is_flag=True, help="Certify net of the reference's own noise: it is asked twice.")
 @click.option("--tier", type=click.Choice(["realtime", "batch"]), default="realtime", show_default=True)
 @click.option("-n", "n", type=click.IntRange(min=20), help="Conversations to compare on, if the budget bears it.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Of the sample; left out, one is drawn and kept.")

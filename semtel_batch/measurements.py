@@ -95,6 +95,7 @@ class MixStep:
     expected: tuple[float, ...]  # labels that differ, a classifier each, as a share of the job's conversations
     shares: tuple[Share, ...]
     different: tuple[int, ...] | None = None  # of the fresh conversations, a classifier each; None: not tried
+    net: tuple[tuple[int, int], ...] = ()  # and of each: changed where the reference keeps its label, and the other way
     is_certified: bool = False
 
 
@@ -116,6 +117,7 @@ class MixPath:
     population: int
     n: int  # fresh conversations that the path was laid out for
     n_asked: int = 0  # of them, those to which the reference gave all labels
+    is_net: bool = False  # what the reference changes when it is asked again is not counted
     labelled_by: tuple[str, ...] = ()  # plans of the reference
 
     @property
@@ -175,6 +177,7 @@ class Calibration:
     arms: tuple[Arm, ...]
     ended_at: datetime | None = None
     min_agreement: float | None = None  # what is to be certified; None: nothing was asked to be
+    is_net: bool = False  # beyond what the reference changes by itself
     pilot: Pilot | None = None
 
 

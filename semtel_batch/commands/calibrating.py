@@ -51,6 +51,7 @@ class Asked:
     n: int | None
     seed: int
     min_agreement: float | None = None  # to be certified; None: nothing is
+    is_net: bool = False  # beyond what the reference changes by itself
 
     @property
     def explore_usd(self) -> Decimal:
@@ -113,6 +114,7 @@ def _asked(settings: Settings, asked: Mapping[str, Any]) -> Asked:
         n=asked["n"],
         seed=seed,
         min_agreement=asked["min_agreement"],
+        is_net=asked["net"],
     )
 
 
@@ -124,8 +126,8 @@ def _unfinished(session: Session, asked: Asked) -> Calibration | None:
                 one
                 for one in store.calibrations()
                 if one.ended_at is None
-                and (one.source, one.asked, one.min_agreement)
-                == (asked.wish.source, asked.wish.classifiers, asked.min_agreement)
+                and (one.source, one.asked, one.min_agreement, one.is_net)
+                == (asked.wish.source, asked.wish.classifiers, asked.min_agreement, asked.is_net)
             ),
             None,
         )
@@ -173,6 +175,7 @@ def _begin(session: Session, asked: Asked) -> Calibration:
         usd_high=high,
         arms=tuple(arm for arm, _ in made),
         min_agreement=asked.min_agreement,
+        is_net=asked.is_net,
     )
 
 

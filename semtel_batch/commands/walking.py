@@ -32,6 +32,7 @@ from semtel_batch.studies.labelling import labelled
 Bools = walk.Bools
 
 _PLANNED = 0.9  # of a budget: prices of another sample are nearly, not quite, the same
+_SECOND = 0  # the turn in which the reference is asked again
 _LABEL_KEEPING = ("naive", "batch")
 _LEAST_USED = 0.02  # of the job, in any plan of a path; rarer ways cost more to audit than they save
 _FOR_EXPLORING = 0.2  # of what is left: at most for trying ways that plans lean on untried
@@ -103,6 +104,7 @@ def _laid(trials: Trials, pilot: Pilot, surveyed: Surveyed) -> MixPath | str:
         steps=(),
         population=population,
         n=0,
+        is_net=trials.calibration.is_net,
     )
     aim = pathing.aim_of(path, target)
     n, problem = _size(trials, ground, laid, aim, population)
@@ -210,7 +212,8 @@ def _walked(trials: Trials, pilot: Pilot, ground: _Ground) -> Pilot:
     naive = Strategy(recipe="naive", tier=trials.calibration.tier)
     places = ground.surveyed.place[ground.fresh]
     sample = sample_of(trials.calibration.seed, places)
-    reference = trials.asked(Asked(role=Role.VERIFY_REFERENCE, strategy=naive, sample=sample))
+    asked = Asked(role=Role.VERIFY_REFERENCE, strategy=naive, sample=sample)
+    reference = trials.asked(asked)
     if reference is None:
         return replace(pilot, stopped="the reference's labels of fresh conversations may cost more than is left")
     labels = labelled(trials.store, reference)
@@ -219,7 +222,13 @@ def _walked(trials: Trials, pilot: Pilot, ground: _Ground) -> Pilot:
     is_known = ground.surveyed.ids.gather(ground.fresh).is_in(list(known)).to_numpy()
     items = ground.fresh[is_known]
     asker = _Asker(trials=trials, bench=ground.bench, job=ground.surveyed.job, ground=ground, items=items, truth=labels)
-    fresh = walk.Fresh(items=items, population=ground.path.population)
+    again = None
+    if ground.path.is_net:
+        second = trials.asked(replace(asked, turn=_SECOND, fresh=True))
+        if second is None:
+            return replace(pilot, stopped="asking the reference a second time may cost more than is left")
+        again = asker.differs(items, labelled(trials.store, second))
+    fresh = walk.Fresh(items=items, population=ground.path.population, again=again)
     aim = pathing.aim_of(ground.path, target_of(pilot))
     found = walk.walk(ground.bench.table, pathing.read_back(ground.path), fresh, aim, asker)
     path = replace(
@@ -309,16 +318,19 @@ class _Asker:
         )
         if plan is None:
             return None
-        labels = audited(trials.store, plan, labelled(trials.store, plan))
+        return self.differs(self.items[at], audited(trials.store, plan, labelled(trials.store, plan)))
+
+    def differs(self, items: Ints, labels: pl.DataFrame) -> Bools:
+        """Which of these conversations' labels differ from the reference's; what was not answered at all differs."""
+        assert self.ground is not None
         names = [c.name for c in self.job.classifiers]
         seen = pathing.compared(self.truth, labels, names)
         row = {name: number for number, name in enumerate(seen.ids)}
-        # What was not answered at all differs.
-        differs = np.ones((len(at), len(names)), dtype=bool)
-        for number, name in enumerate(asked):
+        found = np.ones((len(items), len(names)), dtype=bool)
+        for number, name in enumerate(self.ground.surveyed.ids.gather(items).to_list()):
             if name in row:
-                differs[number] = seen.differs[row[name]]
-        return differs
+                found[number] = seen.differs[row[name]]
+        return found
 
     def _strategy(self, way: int) -> Strategy:
         strategy = self.bench.ways[way].strategy

@@ -210,7 +210,7 @@ def _fitted(layout: _Layout, limits: Sequence[Constraint]) -> Mixed | None:
 def quality(pilot: Pilot) -> Quality:
     """What the certificate of a pilot's mix says."""
     found = promise.mix_certificates(pilot)
-    most = max(one.max_disagreement for one in found)
+    most = max(one.most for one in found)
     return Quality(
         label_change=min(most, round(1 - pilot.min_agreement, 12)),
         assumed=False,

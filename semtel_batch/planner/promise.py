@@ -8,16 +8,18 @@ certified: each may change other labels.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from semtel_batch.measurements import Count, Pilot, Tried
+from semtel_batch.measurements import Count, MixPath, Pilot, Tried
 from semtel_batch.planner.cascade import models
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.path import Audit, most_that_differ, p_value
+from semtel_batch.planner.walk import net_p_value
 from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, upper_bound
+from semtel_batch.quality.excess import Excess, excess_interval
 from semtel_batch.records import Endpoint, Strategy
 from semtel_batch.strategies import bare
 
@@ -90,23 +92,53 @@ def certificate(pilot: Pilot, counted: Count) -> Certificate:
     return certify(sampled, target_of(pilot), f"reference {pilot.reference} asked one by one", sample="pilot ")
 
 
-def mix_certificates(pilot: Pilot) -> tuple[Certificate, ...]:
-    """The exact test of the last mix that held, classifier by classifier (`planner.path.p_value`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What fresh conversations say of a mix, of one classifier."""
+
+    p_value: float
+    most: float  # share of the job's labels that may differ, at the pilot's level
+    wording: str
+
+
+def mix_certificates(pilot: Pilot) -> tuple[Held, ...]:
+    """The exact test of the last mix that held, classifier by classifier."""
     path = pilot.mixes
     assert path is not None and path.certified is not None and path.certified.different is not None
+    if path.is_net:
+        pairs = zip(pilot.classifiers, path.certified.net, strict=True)
+        return tuple(_held_net(pilot, path, name, *counts) for name, counts in pairs)
+    found = zip(pilot.classifiers, path.certified.different, strict=True)
+    return tuple(_held(pilot, path, name, x) for name, x in found)
+
+
+def _held(pilot: Pilot, path: MixPath, name: str, x: int) -> Held:
+    """Of labels that differ from the reference's (`planner.path.p_value`)."""
     target = target_of(pilot)
     audit = Audit(population=path.population, n=path.n_asked, different=np.zeros((0, 0), dtype=np.int64))
-    return tuple(
-        Certificate(
-            sampled=Sampled(classifier=name, n=path.n_asked, n_different=x, population=path.population),
-            target=target,
-            reference=f"reference {pilot.reference} asked one by one",
-            p_value=p_value(audit, x, target.max_disagreement * path.n_distinct),
-            max_disagreement=most_that_differ(audit, x, pilot.delta) / path.n_distinct,
-            sample="pilot ",
-        )
-        for name, x in zip(pilot.classifiers, path.certified.different, strict=True)
+    said = Certificate(
+        sampled=Sampled(classifier=name, n=path.n_asked, n_different=x, population=path.population),
+        target=target,
+        reference=f"reference {pilot.reference} asked one by one",
+        p_value=p_value(audit, x, target.max_disagreement * path.n_distinct),
+        max_disagreement=most_that_differ(audit, x, pilot.delta) / path.n_distinct,
+        sample="pilot ",
     )
+    return Held(p_value=said.p_value, most=said.max_disagreement, wording=said.wording)
+
+
+def _held_net(pilot: Pilot, path: MixPath, name: str, worse: int, better: int) -> Held:
+    """Of labels that differ beyond the reference's own changes (`planner.walk.net_p_value`)."""
+    most = target_of(pilot).max_disagreement
+    seen = Excess(n_worse=worse, n_same=path.n_asked - worse - better, n_better=better)
+    upper = excess_interval(seen, 1 - 2 * pilot.delta)[1] * path.population / path.n_distinct
+    wording = (
+        f"net of noise: with {percent(1 - pilot.delta)} confidence at most {percent(most)} more {name} labels differ "
+        f"from those of reference {pilot.reference} asked one by one than it changes by itself "
+        f"(pilot n={path.n_asked:,}, {worse:,} more, {better:,} fewer)"
+    )
+    p = net_p_value(worse, better, path.n_asked, most * path.n_distinct / path.population)
+    return Held(p_value=p, most=max(0.0, upper), wording=wording)
 
 
 def wording_of_mix(pilot: Pilot) -> str:

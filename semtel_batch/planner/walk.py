@@ -19,6 +19,7 @@ from semtel_batch.planner.loss import Levers, LossModel, Observed, fit
 from semtel_batch.planner.mix import Columns, Floats, Ints, Limit, Problem, trim
 from semtel_batch.planner.path import FINER, Audit, Path, Step, certified, lay, passing, population, step, thinned
 from semtel_batch.planner.pilot import audit_size, auditing_usd, explore_share, first_arms, used_arms
+from semtel_batch.quality.excess import Excess, excess_p_value
 
 Bools = npt.NDArray[np.bool_]
 
@@ -182,12 +183,14 @@ def _expected(table: Table, known: dict[int, Observed]) -> Problem:
 class Aim:
     """What is to be shown of a plan: at most `allowed` labels of each classifier differ, but with probability delta.
 
-    `kept`: the reference does not change its mind, and what it said of V stays V's label.
+    `kept`: the reference does not change its mind, and what it said of V stays V's label. `net`: what the reference
+    itself changes when it is asked again is not counted (`quality.excess`).
     """
 
     allowed: Floats
     delta: float
     kept: bool = True
+    net: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +200,7 @@ class Fresh:
     items: Ints
     population: int
     flips: Bools | None = None  # (items, classifiers) that the reference itself is known to get wrong; None: none
+    again: Bools | None = None  # which labels the reference changed when it was asked a second time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +208,8 @@ class Walked:
     """How far a path was walked: what was counted of each plan that was tried, and how many of them held."""
 
     different: Ints  # (plans tried, classifiers)
+    better: Ints  # the same: labels that the plan keeps and the reference changes; without `Fresh.again`, 0
+    worse: Ints  # and those that the plan changes and the reference keeps; without it, all that it changes
     n_certified: int  # from the first on
     is_broke: bool = False  # there was no money to go on
 
@@ -254,17 +260,46 @@ def walk(table: Table, steps: Sequence[Step], fresh: Fresh, aim: Aim, asker: Ask
     for first, end in _waves(len(ways)):
         if not seen.ask(ways[first:end], asker):
             return _walked(counted, fresh, aim, is_broke=True)
-        counted += [seen.wrong(one).sum(0) for one in ways[first:end]]
+        counted += [seen.counts(one) for one in ways[first:end]]
         if (found := _walked(counted, fresh, aim)).n_certified < len(counted):
             return found
     return _walked(counted, fresh, aim)
 
 
 def _walked(counted: list[Ints], fresh: Fresh, aim: Aim, *, is_broke: bool = False) -> Walked:
-    different = np.array(counted, dtype=np.int64).reshape(len(counted), len(aim.allowed))
-    audit = Audit(population=fresh.population, n=len(fresh.items), different=different, kept=aim.kept)
-    n_certified = certified(audit, aim.allowed, aim.delta)
-    return Walked(different=different[: n_certified + 1], n_certified=n_certified, is_broke=is_broke)
+    different, worse, better = (
+        np.array(counted, dtype=np.int64).reshape(len(counted), 3, len(aim.allowed)).swapaxes(0, 1)
+    )
+    if aim.net:
+        n_certified = next(
+            (k for k in range(len(worse)) if not _holds_net(worse[k], better[k], fresh, aim)), len(worse)
+        )
+    else:
+        audit = Audit(population=fresh.population, n=len(fresh.items), different=different, kept=aim.kept)
+        n_certified = certified(audit, aim.allowed, aim.delta)
+    tried = slice(0, n_certified + 1)
+    return Walked(
+        different=different[tried],
+        worse=worse[tried],
+        better=better[tried],
+        n_certified=n_certified,
+        is_broke=is_broke,
+    )
+
+
+def _holds_net(worse: Ints, better: Ints, fresh: Fresh, aim: Aim) -> bool:
+    """Whether no classifier's labels change more than is allowed beyond what the reference changes by itself."""
+    return all(
+        net_p_value(int(w), int(b), len(fresh.items), float(most) / fresh.population) <= aim.delta
+        for w, b, most in zip(worse, better, aim.allowed, strict=True)
+    )
+
+
+def net_p_value(worse: int, better: int, n: int, most: float) -> float:
+    """Give the p-value of "more than this share of the population changes beyond the reference's own changes"."""
+    if most >= 1:
+        return 0.0
+    return excess_p_value(Excess(n_worse=worse, n_same=n - worse - better, n_better=better), most)
 
 
 def _waves(n: int) -> Iterator[tuple[int, int]]:
@@ -300,7 +335,16 @@ class _Seen:
             self.differs[way][at], self.asked[way][at] = found, True
         return True
 
-    def wrong(self, ways: Ints) -> Bools:
+    def counts(self, ways: Ints) -> Ints:
+        """Labels that a plan gets wrong; of them those that the reference keeps; and those that it alone changes."""
+        wrong, again = self._wrong(ways), self.fresh.again
+        if again is None:
+            return np.stack([wrong.sum(0), wrong.sum(0), np.zeros(wrong.shape[1], dtype=np.int64)])
+        # Whoever the plan leaves to the reference has its label, and no excess.
+        asked = (ways != self.table.reference)[:, None]
+        return np.stack([wrong.sum(0), (wrong & ~again & asked).sum(0), (~wrong & again & asked).sum(0)])
+
+    def _wrong(self, ways: Ints) -> Bools:
         """Which labels a plan gets wrong, (items, classifiers); `ways` of the items."""
         wrong = np.zeros((len(ways), self.table.hard.shape[1]), dtype=bool)
         for way in np.unique(ways).tolist():

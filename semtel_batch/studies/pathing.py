@@ -76,7 +76,8 @@ def allowed_of(target: Target, n: int, n_classifiers: int) -> npt.NDArray[np.flo
 
 
 def aim_of(path: MixPath, target: Target) -> Aim:
-    return Aim(allowed=allowed_of(target, path.n_distinct, len(path.versions)), delta=target.delta)
+    allowed = allowed_of(target, path.n_distinct, len(path.versions))
+    return Aim(allowed=allowed, delta=target.delta, net=path.is_net)
 
 
 def written(bench: Bench, laid: Laid, path: MixPath, tried: Mapping[int, Observed]) -> MixPath:
@@ -125,5 +126,11 @@ def judged(path: MixPath, walked: Walked, n_asked: int) -> MixPath:
     """Write down what was counted of each step that was tried, and which held."""
     steps = list(path.steps)
     for number, counts in enumerate(walked.different.tolist()):
-        steps[number] = replace(steps[number], different=tuple(counts), is_certified=number < walked.n_certified)
+        pairs = zip(walked.worse[number].tolist(), walked.better[number].tolist(), strict=True)
+        steps[number] = replace(
+            steps[number],
+            different=tuple(counts),
+            net=tuple((w, b) for w, b in pairs) if path.is_net else (),
+            is_certified=number < walked.n_certified,
+        )
     return replace(path, steps=tuple(steps), n_asked=n_asked)

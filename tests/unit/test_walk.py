@@ -98,6 +98,36 @@ def test_where_the_money_ends_what_held_before_stays_certified() -> None:
     assert found.n_certified >= 1, "the reference alone"
 
 
+GROUND = table()
+LAID = walk.explore(GROUND, Scripted(GROUND, (0.0, 0.0, 0.0)), np.full(2, 0.05 * N))
+
+
+def noisy(*, net: bool, n: int, rate: float, seed: int = 0) -> walk.Walked:
+    """A reference that changes 8 % of its own labels, and ways that change this share."""
+    ground, laid = GROUND, LAID
+    aim = walk.Aim(allowed=np.full(2, 0.05 * N), delta=0.05, net=net)
+    rng = np.random.default_rng(seed)
+    items = rng.choice(N, n, replace=False)
+    fresh = walk.Fresh(items=items, population=N, again=rng.random((n, 2)) < 0.08)
+    return walk.walk(ground, laid.steps, fresh, aim, Scripted(ground, (0.0, rate, rate), rng=rng))
+
+
+def test_net_of_noise_a_way_may_change_as_many_labels_as_the_reference_itself() -> None:
+    plain, net = (noisy(net=is_net, n=1_500, rate=0.08) for is_net in (False, True))
+    assert plain.n_certified < net.n_certified == len(net.different)
+    assert (net.worse <= net.different).all() and net.better.any()
+    assert noisy(net=True, n=1_500, rate=0.25).n_certified < 8, "17 % more than the reference is too many"
+
+
+def test_net_of_noise_no_more_is_certified_wrongly_than_delta() -> None:
+    """The whole job asked in a way that changes 5 % more than the reference does: 60 samples."""
+    wrong = 0
+    for seed in range(60):
+        found = noisy(net=True, n=300, rate=0.14, seed=seed)
+        wrong += found.n_certified >= 9  # the first solved plan asks everybody in such ways
+    assert wrong / 60 <= 0.05
+
+
 def test_only_what_some_plan_may_get_wrong_is_drawn_from() -> None:
     ground = table()
     aim = np.full(2, 0.05 * N)

@@ -37,6 +37,13 @@ def distilling_options(command: Any) -> Any:
         click.option("--min-agreement", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True),
         click.option("--budget", metavar="USD", help="Embed nothing if it costs more."),
         click.option(
+            "--embed-tier",
+            type=click.Choice(["realtime", "batch"]),
+            default="realtime",
+            show_default=True,
+            help="Embeddings in batch cost half, within 24 hours.",
+        ),
+        click.option(
             "--apply", metavar="PLAN2", help="Train nothing: label PLAN2's conversations by what was trained."
         ),
         click.option("-o", "--output", type=_OUTPUT, help="With --apply: the labels."),

@@ -14,14 +14,15 @@ import numpy as np
 from semtel_batch.conversations import load_index
 from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, split_shard
+from semtel_batch.embedding_shards import Wanted, cut_smaller
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.generations import Ask
 from semtel_batch.hedging import TAKEN_BACK
 from semtel_batch.lease import LeaseLost
 from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.queueing import Decision, Move, decide, smallest_limit
-from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Tier
-from semtel_batch.rows import Generation, ShardRow, ShardState, Submission
+from semtel_batch.records import BatchState, Endpoint, Progress, Receipt, Stage, Tier
+from semtel_batch.rows import Generation, NewShard, ShardRow, ShardState, Submission
 from semtel_batch.shardfiles import remove_files
 from semtel_batch.transport.protocol import EnqueuedFull
 from semtel_batch.work import Work
@@ -116,21 +117,36 @@ class Batching:
     def _split(self, row: ShardRow, max_tokens: int) -> None:
         """Put smaller shards in the place of one that is too large for the queue."""
         work, shard = self._work, row.shard
-        rows = read_parts([row.manifest], MANIFEST)["row"].to_numpy().astype(np.uint32)
-        asking = Asking(
-            plan=work.plan,
-            leg=work.plan.legs[shard.leg],
-            generation=Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt),
-            ask=Ask(classifiers=shard.classifiers, rows=rows, per_request=1),
-            tier=shard.tier,
-        )
-        limits = replace(asking.limits, max_tokens=max_tokens)
-        pieces = split_shard(asking, load_index(work.conversations), shard, row.manifest, limits)
+        pieces = self._smaller(row, max_tokens)
         reach("split.manifests-written")
         work.store.split_shard(shard, pieces, work.clock.now())
         reach("split.registered")
         shard.path.unlink(missing_ok=True)
         log.info("%s: too large for the queue, cut into %d", shard.key, len(pieces))
+
+    def _smaller(self, row: ShardRow, max_tokens: int) -> list[NewShard]:
+        work, shard = self._work, row.shard
+        index = load_index(work.conversations)
+        generation = Generation(leg=shard.leg, stage=shard.stage, attempt=shard.attempt)
+        if shard.stage is Stage.EMBED:
+            wanted = Wanted(
+                plan_id=shard.plan_id,
+                generation=generation,
+                endpoint=self._endpoint(row),
+                tier=shard.tier,
+                folder=row.manifest.parent,
+            )
+            return cut_smaller(wanted, shard, row.manifest, index, max_tokens)
+        rows = read_parts([row.manifest], MANIFEST)["row"].to_numpy().astype(np.uint32)
+        asking = Asking(
+            plan=work.plan,
+            leg=work.plan.legs[shard.leg],
+            generation=generation,
+            ask=Ask(classifiers=shard.classifiers, rows=rows, per_request=1),
+            tier=shard.tier,
+        )
+        limits = replace(asking.limits, max_tokens=max_tokens)
+        return split_shard(asking, index, shard, row.manifest, limits)
 
     def _hand_over(self, row: ShardRow, receipt: Receipt) -> bool:
         work = self._work

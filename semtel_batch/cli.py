@@ -75,7 +75,7 @@ def _planning_options(command: Any) -> Any:
         ),
         click.option("--min-agreement", type=click.FloatRange(0, 1), help="Share of labels equal to the reference's."),
         click.option(
-            "--strategy", "recipes", multiple=True, metavar="FILE", help="Only this recipe (or name); repeat."
+            "--strategy", "recipes", multiple=True, metavar="FILE", help="Only this recipe, or distilled; repeat."
         ),
         click.option("--assume", is_flag=True, help="Take published quality figures as if they were measured here."),
         click.option("--fresh", is_flag=True, help="Ask anew what earlier runs answered in the same way."),

@@ -19,11 +19,11 @@ from semtel_batch.endpoint_rules import Rules, family_fields
 from semtel_batch.errors import BadConfig
 from semtel_batch.families import OPENAI_URL, family_with, is_openai
 from semtel_batch.keys import Commands, printed_by
+from semtel_batch.network_plan import Embedding
 from semtel_batch.pseudonyms import SALT_BYTES, IdHash
 from semtel_batch.records import (
     AnswerFormat,
     Compressing,
-    Embedding,
     Endpoint,
     EndpointKind,
     PriceOverride,

@@ -109,15 +109,15 @@ def split_shard(
     ]
 
 
-def reused_shard(asking: Asking, name: str, n_items: int, folder: Path) -> NewShard:
-    """A shard that asks nothing: it stands for items that an earlier run answered."""
+def reused_shard(asking: Asking, name: str, n_items: int, folder: Path, way: str | None = None) -> NewShard:
+    """A shard that asks nothing: it stands for items that an earlier run answered, or that were labelled in a `way`."""
     key = f"{_key(asking)}-{name}"
     return NewShard(
         key=key,
         classifiers=asking.ask.classifiers,
         endpoint=asking.endpoint.name,
         tier=asking.tier,
-        way=asking.way,
+        way=way or asking.way,
         manifest=folder / f"{key}.parquet",
         n_requests=0,
         n_items=n_items,

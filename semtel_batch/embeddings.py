@@ -3,64 +3,87 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from semtel_batch.conversations import iter_texts, load_hashes
+from semtel_batch.conversations import load_hashes
 from semtel_batch.parts import write_part
 
 EMBEDDED = pl.Schema({"text_hash": pl.Binary, "vector": pl.Binary})
 """One row a text: its vector as little-endian half-precision numbers, half the size and as good to a classifier."""
 
-_AT_ONCE = 512  # texts: what a crash may have paid for in vain, at most
+FOLDER = "embeddings"
+"""In a plan's folder."""
 
-Embed = Callable[[list[str]], npt.NDArray[np.float32]]
+Rows = npt.NDArray[np.uint32]
+Halves = npt.NDArray[np.float16]
 
 
 class Embeddings:
     """A project's embeddings by one model. They lie beside their plan's conversations, and go with them."""
 
-    def __init__(self, folder: Path, model: str) -> None:
-        self._key = hashlib.blake2b(model.encode(), digest_size=8).hexdigest()
+    def __init__(self, folder: Path, vectors: str) -> None:
+        """`folder` is the plan's, `vectors` names the model, see `network_plan.vectors_of`."""
+        self._key = hashlib.blake2b(vectors.encode(), digest_size=8).hexdigest()
         self._folder = folder
         self._plans = folder.parent
 
-    def missing(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    def missing(self, rows: Rows) -> Rows:
         """Those of some rows whose texts are not embedded yet, each text once."""
-        hashes = self._hashes(rows)
-        frame = pl.DataFrame({"row": rows, "text_hash": hashes}).join(self._known(hashes), on="text_hash", how="anti")
+        frame = pl.DataFrame({"row": rows, "text_hash": self._hashes(rows)}, schema_overrides={"row": pl.UInt32})
+        for part in self._parts(["text_hash"]):
+            frame = frame.join(part, on="text_hash", how="anti", maintain_order="left")
         return frame.unique("text_hash", maintain_order=True)["row"].to_numpy()
 
-    def add(self, rows: npt.NDArray[np.uint32], embed: Embed) -> None:
-        """Embed these rows' texts, a part at a time: what is paid for is on the disk before the next is asked."""
-        ends = [*range(_AT_ONCE, len(rows), _AT_ONCE), len(rows)] if len(rows) else []
-        start = 0
-        for end, texts in zip(ends, iter_texts(self._folder / "conversations", rows, ends), strict=True):
-            vectors = embed(texts.to_list()).astype("<f2")
-            part = pl.DataFrame(
-                {"text_hash": self._hashes(rows[start:end]), "vector": [one.tobytes() for one in vectors]},
-                schema=EMBEDDED,
-            )
-            write_part(self._folder / "embeddings" / f"{self._key}-{uuid.uuid4().hex[:12]}.parquet", part, EMBEDDED)
-            start = end
+    def keep(self, name: str, text_hashes: Sequence[bytes], vectors: npt.NDArray[np.float32]) -> Path:
+        """Write vectors down, a row a text, in a file of this name; returns it."""
+        halves = vectors.astype("<f2")
+        part = pl.DataFrame({"text_hash": text_hashes, "vector": [one.tobytes() for one in halves]}, schema=EMBEDDED)
+        path = self._folder / FOLDER / f"{self._key}-{name}.parquet"
+        write_part(path, part, EMBEDDED)
+        return path
 
-    def load(self, rows: npt.NDArray[np.uint32]) -> npt.NDArray[np.float16]:
-        """The vectors of these rows, in their order; all must be there."""
-        hashes = self._hashes(rows)
-        wanted = pl.DataFrame({"text_hash": hashes})
-        found = wanted.join(self._known(hashes), on="text_hash", how="left", maintain_order="left")["vector"]
-        return np.frombuffer(b"".join(found.to_list()), dtype="<f2").reshape(len(rows), -1).astype(np.float16)
+    def merge(self, name: str) -> None:
+        """Put one file in the place of those called `name.…`, so that an hour's answers don't end in thousands."""
+        folder = self._folder / FOLDER
+        pieces = sorted(folder.glob(f"{self._key}-{name}.*.parquet"))
+        if not pieces:
+            return
+        whole = folder / f"{self._key}-{name}.parquet"  # there already, if a crash came before its pieces were gone
+        found = [pl.read_parquet(path, glob=False) for path in (whole, *pieces) if path.exists()]
+        write_part(whole, pl.concat(found).unique("text_hash", maintain_order=True), EMBEDDED)
+        for path in pieces:
+            path.unlink(missing_ok=True)
 
-    def _hashes(self, rows: npt.NDArray[np.uint32]) -> pl.Series:
+    def each(self, rows: Rows) -> Iterator[tuple[npt.NDArray[np.int64], Halves]]:
+        """The vectors of these rows, a file at a time: places in `rows` with a vector each, no place twice.
+
+        Places whose text is not embedded are left out.
+        """
+        wanted = pl.DataFrame({"text_hash": self._hashes(rows)}).with_row_index("place")
+        for part in self._parts(["text_hash", "vector"]):
+            found = wanted.join(part.unique("text_hash"), on="text_hash", how="inner", maintain_order="left")
+            if found.height:
+                wanted = wanted.join(found.select("place"), on="place", how="anti", maintain_order="left")
+                vectors = np.frombuffer(b"".join(found["vector"].to_list()), dtype="<f2")
+                yield found["place"].to_numpy().astype(np.int64), vectors.reshape(found.height, -1).astype(np.float16)
+
+    def load(self, rows: Rows) -> Halves:
+        """The vectors of these rows, in their order; the zero vector where a text is not embedded."""
+        made: Halves | None = None
+        for places, vectors in self.each(rows):
+            if made is None:
+                made = np.zeros((len(rows), vectors.shape[1]), np.float16)
+            made[places] = vectors
+        return np.zeros((len(rows), 0), np.float16) if made is None else made
+
+    def _hashes(self, rows: Rows) -> pl.Series:
         return pl.Series("text_hash", load_hashes(self._folder / "conversations", rows), dtype=pl.Binary)
 
-    def _known(self, hashes: pl.Series) -> pl.DataFrame:
-        wanted = hashes.unique().to_frame("text_hash")
-        files = sorted(self._plans.glob(f"*/embeddings/{self._key}-*.parquet"))
-        parts = [pl.read_parquet(f, glob=False).join(wanted, on="text_hash", how="semi") for f in files]
-        return pl.concat([EMBEDDED.to_frame(), *parts]).unique("text_hash")
+    def _parts(self, columns: list[str]) -> Iterator[pl.DataFrame]:
+        for path in sorted(self._plans.glob(f"*/{FOLDER}/{self._key}-*.parquet")):
+            yield pl.read_parquet(path, columns=columns, glob=False)

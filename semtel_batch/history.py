@@ -88,7 +88,8 @@ def _of_plan(store: Store, plan: Plan) -> list[Observation]:
         parts[part.shard_id].append(part)
     groups: dict[_Group, list[ShardRow]] = defaultdict(list)
     for row in store.shards(plan.id):
-        if row.state is ShardState.ENDED and row.shard.n_requests:  # not what was reused or split
+        is_asked = row.shard.n_requests > 0 and row.shard.stage is not Stage.EMBED  # not what was reused or split
+        if row.state is ShardState.ENDED and is_asked:
             groups[row.shard.leg, row.shard.stage, row.shard.attempt > 0, row.way].append(row)
     found = (_of_group(plan, rows, [part for row in rows for part in parts[row.shard.id]]) for rows in groups.values())
     return [one for one in found if one is not None]

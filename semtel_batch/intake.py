@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from semtel_batch.conversations import load_hashes
+from semtel_batch.conversations import load_hashes, load_texts
 from semtel_batch.crashpoints import reach
 from semtel_batch.decisions import reader_of
+from semtel_batch.embeddings import Embeddings
 from semtel_batch.labels import Cleaner, Verdict
-from semtel_batch.legs import fingerprint
+from semtel_batch.legs import encoding_of, fingerprint
 from semtel_batch.measurements import Packs
+from semtel_batch.network_plan import vectors_of
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.plans import Plan
 from semtel_batch.quality.garbled import tally
@@ -25,7 +28,10 @@ from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usag
 from semtel_batch.rows import Part, ShardRow
 from semtel_batch.shardfiles import custom_id, request_number
 from semtel_batch.store import Store
+from semtel_batch.transport.replies import MALFORMED
 from semtel_batch.transport.verdicts import can_be_asked_again
+from semtel_batch.vectors import pooled, split
+from semtel_batch.vectors import read as read_vectors
 
 NUMBERS_OF_A_TASK = 100_000
 """Of parts, for each task that works on a shard: one a second for more than a day."""
@@ -100,10 +106,13 @@ class Intake:
 
     def take(self, answers: Sequence[Answer], at: datetime) -> Part:
         """Write a group of answers as one part and register it."""
+        frames = self._answers_frame(answers), self._labels_frame(answers)
+        return self._register(*frames, self._next_number(), at)
+
+    def _next_number(self) -> int:
         own = range(self._first_number, self._first_number + NUMBERS_OF_A_TASK)
         numbers = (int(part.answers.stem.rpartition(".")[2]) for part in self._parts)
-        number = 1 + max((n for n in numbers if n in own), default=self._first_number)
-        return self._register(self._answers_frame(answers), self._labels_frame(answers), number, at)
+        return 1 + max((n for n in numbers if n in own), default=self._first_number)
 
     def finish(self, store: Store, at: datetime) -> None:
         """Merge the shard's parts into one, so that a million answers do not end in thousands of files."""
@@ -217,6 +226,56 @@ class Intake:
                 )
         columns = [self._rows[places], *zip(*read, strict=True)] if read else []
         return pl.DataFrame(dict(zip(LABELS, columns, strict=False)), schema=LABELS)
+
+
+class VectorIntake(Intake):
+    """Takes the answers of an embedding shard in: vectors by text first, then what they cost. It has no labels."""
+
+    def __init__(self, store: Register, plan: Plan, row: ShardRow, conversations: Path) -> None:
+        super().__init__(store, plan, row, conversations, {})
+        self._conversations = conversations
+        endpoint = plan.endpoint(row.shard.endpoint)
+        self._encoding = encoding_of(endpoint)
+        self._kept = Embeddings(store.files(plan.id), vectors_of(endpoint))
+
+    def take(self, answers: Sequence[Answer], at: datetime) -> Part:
+        ends = np.cumsum([self._counts[request_number(a.custom_id)] for a in answers])
+        places = [p for a in answers for p in self._places(request_number(a.custom_id))]
+        texts = load_texts(self._conversations, self._rows[places])["text"].to_list()
+        hashes: list[bytes] = []
+        vectors: list[npt.NDArray[np.float32]] = []
+        noted = []
+        for answer, end in zip(answers, ends.tolist(), strict=True):
+            start = end - self._counts[request_number(answer.custom_id)]
+            noted.append(replace(answer, content=None))
+            if answer.outcome is not Outcome.ANSWERED:
+                continue
+            windows = list(split(texts[start:end], self._encoding))
+            try:
+                vectors.append(pooled(end - start, windows, read_vectors(answer.content, len(windows))))
+                hashes += [self._hashes[place] for place in places[start:end]]
+            except ValueError as problem:
+                noted[-1] = replace(
+                    noted[-1], outcome=Outcome.ERRORED, error_code=MALFORMED, error_message=str(problem)[:200]
+                )
+        if vectors:
+            self._kept.keep(f"{self._shard.key}.{self._next_number():05d}", hashes, np.concatenate(vectors))
+            reach("vectors.written")
+        return super().take(noted, at)
+
+    def finish(self, store: Store, at: datetime) -> None:
+        self._kept.merge(self._shard.key)
+        reach("vectors.merged")
+        super().finish(store, at)
+
+    def packs(self) -> tuple[Packs, ...]:
+        return ()
+
+    def _places(self, request: int) -> range:
+        return range(self._starts[request], self._starts[request] + self._counts[request])
+
+    def _labels_frame(self, answers: Sequence[Answer]) -> pl.DataFrame:
+        return LABELS.to_frame()
 
 
 def cost_of(answers: pl.DataFrame, plan: Plan, shard: Shard) -> Decimal:

@@ -95,6 +95,8 @@ def pack_sizes(generation: Generation, strategy: Strategy) -> tuple[int, ...]:
 
 def generation_key(generation: Generation) -> str:
     """What the names of a generation's shards begin with, after the plan's id."""
+    if generation.stage is Stage.EMBED:
+        return f"e{generation.attempt}"  # of no leg
     letter = "s" if generation.stage is Stage.RERUN else generation.stage.value[0]  # "r" reclassifies
     return f"{generation.leg}{letter}{generation.attempt}"
 

@@ -37,6 +37,7 @@ class Tier(StrEnum):
 class Stage(StrEnum):
     """Which pass through the rooms a shard belongs to."""
 
+    EMBED = "embed"  # of no leg: what the networks need before they can be asked
     CLASSIFY = "classify"
     GRADE = "grade"
     RERUN = "rerun"  # the same question in other packs and slots
@@ -263,35 +264,6 @@ class Compressing:
 
     model: str | None = None
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # about what clouds ask for a small machine's
-
-
-EMBEDDING_MODEL = "text-embedding-3-small"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedding:
-    """Who embeds, for `distill`. `endpoint` None: the plan's first."""
-
-    endpoint: str | None = None
-    model: str = EMBEDDING_MODEL
-    deployment: str | None = None  # what an Azure resource calls it
-    usd_per_million: Decimal | None = None  # None: the published price
-
-    def on(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint with the embedding model in the place of its own."""
-        own = (
-            None
-            if self.usd_per_million is None
-            else PriceOverride(input_usd=self.usd_per_million, output_usd=Decimal(0))
-        )
-        return replace(
-            endpoint,
-            model=self.deployment or self.model,
-            model_family=self.model if self.deployment else None,
-            encoding=None,
-            price=own,
-            tiers=(Tier.REALTIME,),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,7 +215,8 @@ def _bill_lines(
     for s in (row.shard for row in shards):
         first[s.leg, s.stage] = min(s.attempt, first.get((s.leg, s.stage), s.attempt))
     part_of = {
-        s.id: plan.pass_of(s) if s.attempt == first[s.leg, s.stage] else RETRY for s in (row.shard for row in shards)
+        s.id: plan.pass_of(s) if s.stage is Stage.EMBED or s.attempt == first[s.leg, s.stage] else RETRY
+        for s in (row.shard for row in shards)
     }
     planned, actual = dict.fromkeys(_PARTS, Bill()), dict.fromkeys(_PARTS, Bill())
     for line in plan.chosen.lines:

@@ -14,11 +14,12 @@ import polars as pl
 
 from semtel_batch.conversations import load_index
 from semtel_batch.errors import StoreError
+from semtel_batch.network_plan import NETWORK, is_of_networks
 from semtel_batch.parts import ANSWERS, LABELS, read_parts
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.quality.doubt import check
 from semtel_batch.records import LONG_INPUT, LONG_OUTPUT, Doubt, Outcome, Shard, Stage
-from semtel_batch.rows import Problem
+from semtel_batch.rows import Problem, ShardRow
 from semtel_batch.store import Store
 from semtel_batch.strata import serving_legs
 
@@ -42,7 +43,7 @@ _NO_COSTS = pl.Schema(
 _ASKED = pl.Schema({"shard": pl.Int32(), "asked": pl.String()})
 _STAGE_RANK = {stage: rank for rank, stage in enumerate(Stage)}
 _LABELLING = pl.col("stage").is_in([Stage.CLASSIFY.value, Stage.RECLASSIFY.value])  # the others give second opinions
-_REUSED = "reused"  # how a label was read that an earlier run paid for
+_UNASKED = ["reused", NETWORK]  # how a label came about that this run asked nobody for
 
 
 def read_labels(store: Store, plan: Plan, *, leg: int | None = None, columns: pl.Schema = LABELS) -> pl.DataFrame:
@@ -106,6 +107,14 @@ def latest(labels: pl.DataFrame) -> pl.DataFrame:
     return labels.sort("rank", "attempt", "shard").unique(_ITEM, keep="last", maintain_order=True)
 
 
+def asked_only(store: Store, plan: Plan, labels: pl.DataFrame) -> pl.DataFrame:
+    """The labels without those of networks: a strategy's way to doubt is about the LLM's."""
+    if plan.network is None:
+        return labels
+    given = [row.shard.id for row in store.shards(plan.id) if is_of_networks(row.way)]
+    return labels.filter(~pl.col("shard").is_in(given))
+
+
 def given_labels(store: Store, plan: Plan, leg: int) -> pl.DataFrame:
     """The labels that a leg's first pass gave: row, classifier, label."""
     labels = read_labels(store, plan, leg=leg)
@@ -129,15 +138,18 @@ def final_labels(store: Store, plan: Plan) -> pl.DataFrame:
     doubt said of the first one (see `quality.doubt`). `weight` counts the conversations that share the row.
     """
     items = _with_labels(_items(store, plan), read_labels(store, plan), plan.legs)
-    origins = {row.shard.id: _origin(row.shard, plan.legs[row.shard.leg]) for row in store.shards(plan.id)}
+    origins = {row.shard.id: _origin(row, plan.legs[row.shard.leg]) for row in store.shards(plan.id)}
     known = pl.DataFrame(
         {"shard": list(origins), "origin": list(origins.values())}, schema={"shard": pl.Int32, "origin": pl.String}
     )
     return items.join(known, on="shard", how="left", maintain_order="left")
 
 
-def _origin(shard: Shard, leg: Leg) -> str:
-    """What kind of request a shard's labels came from: alone, packed, combined, both, reclassified, or escalated."""
+def _origin(row: ShardRow, leg: Leg) -> str:
+    """What gave a shard's labels: a network, or a request alone, packed, combined, both, reclassified, or escalated."""
+    shard = row.shard
+    if is_of_networks(row.way):
+        return NETWORK
     if shard.stage is Stage.RECLASSIFY:
         return "reclassified" if shard.endpoint == leg.endpoint else "escalated"
     n_asked = len(shard.classifiers) * shard.n_requests  # if each request had one conversation
@@ -180,7 +192,7 @@ def _with_labels(items: pl.DataFrame, labels: pl.DataFrame, legs: Sequence[Leg])
     )
     last = latest(labels.filter(_LABELLING))
     checked = _checked(labels, legs)
-    asked = _LABELLING & (pl.col("how") != _REUSED)
+    asked = _LABELLING & ~pl.col("how").is_in(_UNASKED)
     n_tried = labels.filter(asked).group_by(_ITEM).agg(n_attempts=pl.len())
     return (
         items.join(best, on=_ITEM, how="left", maintain_order="left")
@@ -202,7 +214,8 @@ def _checked(labels: pl.DataFrame, legs: Sequence[Leg]) -> pl.DataFrame:
     for leg in legs:
         doubt = leg.strategy.doubt
         if doubt is not Doubt.NONE:
-            found = check(doubt, labels.filter(pl.col("leg") == leg.number), leg.strategy.confidence_below)
+            asked = labels.filter((pl.col("leg") == leg.number) & pl.col("how").ne_missing(NETWORK))
+            found = check(doubt, asked, leg.strategy.confidence_below)
             graded = pl.col("checked") if doubt is Doubt.GRADER else pl.lit(None, pl.String)
             frames.append(found.with_columns(graded=graded))
     return pl.concat(frames)
@@ -299,6 +312,8 @@ def _item_costs(store: Store, plan: Plan) -> pl.DataFrame:
     frames = []
     for part in parts:
         shard = shards[part.shard_id]
+        if shard.stage is Stage.EMBED:  # no item's: one vector serves all classifiers
+            continue
         answers = read_parts([part.answers], ANSWERS).with_columns(
             pl.col("tier").fill_null(shard.tier.value), pl.col("endpoint").fill_null(shard.endpoint)
         )

@@ -23,6 +23,7 @@ from semtel_batch.clock import Clock
 from semtel_batch.conversations import askable, load_index
 from semtel_batch.crashpoints import reach
 from semtel_batch.cutting import Asking, cut_shards, reused_shard
+from semtel_batch.embedding import Embedding, NetworkStage
 from semtel_batch.errors import Waiting
 from semtel_batch.generations import Ask, Next, Rows, grouped, in_order, next_generation, once_more
 from semtel_batch.hedging import Hedging
@@ -30,8 +31,8 @@ from semtel_batch.intake import judged_labels
 from semtel_batch.lease import hold
 from semtel_batch.plans import Leg, Plan
 from semtel_batch.quality.garbled import size_that_holds
-from semtel_batch.records import Doubt, Receipt, Stage, Tier
-from semtel_batch.results import ENDS, final_labels, labels_of_failed, read_labels, unlabelled
+from semtel_batch.records import Doubt, Endpoint, Receipt, Stage, Tier
+from semtel_batch.results import ENDS, asked_only, final_labels, labels_of_failed, read_labels, unlabelled
 from semtel_batch.reuse import find_answered, write_reused
 from semtel_batch.rows import Generation, NewShard, PlanState, Reused, ShardRow, ShardState
 from semtel_batch.store import Store
@@ -82,6 +83,7 @@ class Runner:
         self._work = Work(store, plan, open_transport, clock, watch)
         self._batching = Batching(self._work)
         self._hedging = Hedging(self._work)
+        self._networks = NetworkStage(self._work, plan.network) if plan.network else None
         self._finished_legs: set[int] = set()
         self._looked_at: datetime | None = None
 
@@ -110,13 +112,20 @@ class Runner:
                 if moved:
                     pause = _FIRST_POLL_S
                 elif wait:
-                    self._work.tick(f"waiting for the provider, looking again in {pause:.0f} s")
-                    self._clock.sleep(pause)
-                    pause = min(pause * _BUSY_POLL, _LAST_POLL_S)
-                    self._work.extend_lease()
+                    pause = self._paused(pause)
                 else:
                     break
             self._settle_or_owe(cancelled)
+
+    def embed(self, endpoint: Endpoint, tier: Tier) -> None:
+        """Give every conversation a vector, and wait for it; nothing else is asked. Raises what ends all work."""
+        with self._working(None):
+            first = sum(g.stage is Stage.EMBED and g.ended for g in self._store.generations(self._plan.id))
+            embedding = Embedding(self._work, endpoint, tier, first=first)
+            pause = _FIRST_POLL_S
+            while not embedding.is_done:
+                moved = embedding.cut() | self._batching.send() | self._run_at_once() | self._batching.poll()
+                pause = _FIRST_POLL_S if moved else self._paused(pause)
 
     def stop(self) -> bool:
         """Have a running `submit` or `collect` end soon, with all that was paid for; False if it need not be asked.
@@ -150,11 +159,18 @@ class Runner:
 
     # -- the steps ---------------------------------------------------------------------------------------------
 
+    def _paused(self, pause: float) -> float:
+        """Wait for so many seconds; returns how many the next time."""
+        self._work.tick(f"waiting for the provider, looking again in {pause:.0f} s")
+        self._clock.sleep(pause)
+        self._work.extend_lease()
+        return min(pause * _BUSY_POLL, _LAST_POLL_S)
+
     def _advance(self) -> bool:
         """Everything that does not need an answer from a batch. True if anything was done."""
         cut = self._cut()
         if cut and self._ahead is not None:
-            self._ahead.compose(self._work, self._work.shards(ShardState.CUT))
+            self._ahead.compose(self._work, self._of_legs(self._work.shards(ShardState.CUT)))
             self._work.extend_lease()
         hedged = self._hedging.step(self._started_at)
         sent = self._batching.send()
@@ -162,6 +178,10 @@ class Runner:
 
     def _cut(self) -> bool:
         """Cut every generation whose turn it is. True if there was one."""
+        if self._networks is not None and not self._networks.is_done:
+            cut = self._networks.advance()
+            if not self._networks.is_done:
+                return cut
         cut = False
         for leg in self._plan.legs:
             while (found := self._next(leg)) is not None:
@@ -176,7 +196,9 @@ class Runner:
         if leg.number in self._finished_legs or (history and not history[-1].ended):
             return None
         if leg.strategy.doubt is not Doubt.NONE:
-            labels = read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
+            labels = asked_only(
+                self._store, self._plan, read_labels(self._store, self._plan, leg=leg.number, columns=ENDS)
+            )
         else:
             labels = labels_of_failed(self._store, self._plan, leg.number)
         rows = _NO_ROWS if history else self._served(leg, self._askable())
@@ -185,6 +207,24 @@ class Runner:
         if found is None:
             self._finished_legs.add(leg.number)
         return found
+
+    def _left_by_networks(self, asking: Asking, reused: list[Reused]) -> list[Ask]:
+        """What is left of an ask when the networks' labels are taken; those are added to `reused`."""
+        tier, generation = self._plan.network, asking.generation
+        is_first = generation.stage is Stage.CLASSIFY and generation.attempt == 0
+        if self._networks is None or tier is None or not is_first:
+            return [asking.ask]
+        return self._taken(asking, self._networks.find(asking.ask.classifiers, asking.ask.rows), reused, tier.way)
+
+    def _taken(self, asking: Asking, found: pl.DataFrame, reused: list[Reused], way: str | None = None) -> list[Ask]:
+        """Write down labels that need no request; returns what is left to ask."""
+        ask = asking.ask
+        if not found.height:
+            return [ask]
+        shard = reused_shard(asking, f"reused{len(reused)}", found.height, self._work.manifests, way)
+        reused.append(write_reused(found, shard, self._store.files(self._plan.id)))
+        items = pl.DataFrame({"row": ask.rows}).join(pl.DataFrame({"classifier": ask.classifiers}), how="cross")
+        return grouped(items.join(found, on=["row", "classifier"], how="anti"), asking.leg, ask.per_request)
 
     def _pack_size(self, leg: Leg) -> int:
         """Conversations that a request of a leg bears, by what this run has seen of it."""
@@ -205,12 +245,21 @@ class Runner:
         reused: list[Reused] = []
         for first in found.asks:
             asking = Asking(plan=self._plan, leg=leg, generation=found.generation, ask=first, tier=tier)
-            for ask in self._not_answered_before(asking, reused):
+            for ask in self._to_ask(asking, reused):
                 shards += cut_shards(replace(asking, ask=ask), index, len(shards), self._work.manifests)
         reach("generation.not-cut")
         self._work.extend_lease()
         self._store.cut(self._plan.id, found.generation, shards, self._clock.now(), reused)
         reach("generation.cut")
+
+    def _to_ask(self, asking: Asking, reused: list[Reused]) -> Iterator[Ask]:
+        """What costs something of an ask. An earlier run's own answers go before what a network says."""
+        for ask in self._not_answered_before(asking, reused):
+            for left in self._left_by_networks(replace(asking, ask=ask), reused):
+                if left.classifiers == asking.ask.classifiers:
+                    yield left
+                else:  # fewer classifiers in a prompt are another way of asking
+                    yield from self._not_answered_before(replace(asking, ask=left), reused)
 
     def _not_answered_before(self, asking: Asking, reused: list[Reused]) -> list[Ask]:
         """What is left of an ask when earlier runs' answers are taken; those are added to `reused`."""
@@ -220,12 +269,7 @@ class Runner:
         judged = judged_labels(self._work.to_judge(generation.stage, generation.leg))
         classifiers = [self._plan.classifier(name) for name in ask.classifiers]
         found = find_answered(self._store, asking.way, classifiers, ask.rows, self._work.conversations, judged)
-        if not found.height:
-            return [ask]
-        shard = reused_shard(asking, f"reused{len(reused)}", found.height, self._work.manifests)
-        reused.append(write_reused(found, shard, self._store.files(self._plan.id)))
-        items = pl.DataFrame({"row": ask.rows}).join(pl.DataFrame({"classifier": ask.classifiers}), how="cross")
-        return grouped(items.join(found, on=["row", "classifier"], how="anti"), asking.leg, ask.per_request)
+        return self._taken(asking, found, reused)
 
     def _tier(self, leg: Leg, generation: Generation) -> Tier:
         """First asks and the grader go where the plan says; what is asked again, where it says for that.
@@ -239,6 +283,10 @@ class Runner:
         if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._hedging.is_late(self._started_at):
             return Tier.REALTIME
         return tier
+
+    def _of_legs(self, rows: Sequence[ShardRow]) -> list[ShardRow]:
+        """Without the embedding shards, which this process asks itself."""
+        return [row for row in rows if row.shard.stage is not Stage.EMBED]
 
     def _at_once(self) -> list[ShardRow]:
         """The open shards that are answered at once."""
@@ -270,7 +318,7 @@ class Runner:
 
     def _ask_ahead(self, ahead: Ahead) -> None:
         """Have every shard that is answered at once asked elsewhere, each once in this run."""
-        rows = [row for row in self._at_once() if row.shard.id not in self._asked_ahead]
+        rows = [row for row in self._of_legs(self._at_once()) if row.shard.id not in self._asked_ahead]
         if not rows:
             return
         self._asked_ahead |= {row.shard.id for row in rows}

@@ -22,6 +22,7 @@ from semtel_batch.database import connect, empty_log, prepare
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
 from semtel_batch.measurements import Calibration, Measurement, Packs, calibration_from_json, calibration_to_json
+from semtel_batch.network_plan import Embedder, embedder_from_json, embedder_to_json
 from semtel_batch.plans import Plan
 from semtel_batch.records import Event, Pace, Progress, Receipt, Shard, Stage, Tier, Usage
 from semtel_batch.rows import (
@@ -118,7 +119,19 @@ class Store:
                 f"Texts and labels of plan {gone.plan_id} were deleted on {gone.at:%Y-%m-%d} (semtel-batch purge); "
                 "name another, see: semtel-batch status"
             )
-        return _unchanged(found[0].id, found[0].document)
+        return self.with_embedders(_unchanged(found[0].id, found[0].document))
+
+    def with_embedders(self, plan: Plan) -> Plan:
+        """The plan that also knows who embedded its conversations after it was frozen."""
+        query = select(tables.embedders.c.document).where(tables.embedders.c.plan_id == plan.id)
+        with self._transaction() as t:
+            return plans.with_embedders(plan, map(embedder_from_json, t.execute(query).scalars()))
+
+    def add_embedder(self, plan_id: str, embedder: Embedder) -> None:
+        """Write down who embeds a plan's conversations; the first word on a name stays."""
+        values = {"plan_id": plan_id, "name": embedder.endpoint.name, "document": embedder_to_json(embedder)}
+        with self._transaction() as t:
+            t.execute(insert(tables.embedders).prefix_with("OR IGNORE").values(**values))
 
     def study_plans(self) -> list[Plan]:
         """The plans that calibrations and audits made, oldest first."""

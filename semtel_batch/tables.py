@@ -211,6 +211,14 @@ packs = Table(
     _count("n_broken"),
 )
 
+embedders = Table(
+    "embedders",
+    metadata,
+    Column("plan_id", Text, ForeignKey("plans.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    _text("document"),
+)
+
 leases = Table(
     "leases",
     metadata,

@@ -16,8 +16,9 @@ from semtel_batch import spool
 from semtel_batch.clock import Clock
 from semtel_batch.compressing import Compressing
 from semtel_batch.crashpoints import reach
+from semtel_batch.embedding_shards import write_texts
 from semtel_batch.errors import Incomplete
-from semtel_batch.intake import Intake, judged_labels
+from semtel_batch.intake import Intake, VectorIntake, judged_labels
 from semtel_batch.parts import MANIFEST, read_parts
 from semtel_batch.plans import Plan
 from semtel_batch.records import Answer, Endpoint, Outcome, Pace, Receipt, Stage, Tier
@@ -104,7 +105,10 @@ class Work:
 
     def compose(self, row: ShardRow) -> None:
         """Write the lines of a shard, unless they are there."""
-        if not row.shard.path.exists():
+        if row.shard.stage is Stage.EMBED:
+            endpoint = self.plan.endpoint(row.shard.endpoint)
+            write_texts(endpoint, row.shard, row.manifest, self.conversations)
+        elif not row.shard.path.exists():
             judged = self.to_judge(row.shard.stage, row.shard.leg)
             compress = self._compressing.of(row) or as_it_is
             write_file(self.plan, row.shard, row.manifest, self.conversations, judged, compress)
@@ -149,8 +153,7 @@ class Work:
     ) -> bool:
         spool.take_over(self.store, row.shard)
         self.compose(row)  # the transport reads from it which answers are owed
-        judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
-        intake = Intake(self.store, self.plan, row, self.conversations, judged)
+        intake = self._intake(row)
         way, has_given_up = self.transport(row), may_be_left
         with self._answered(row), self._paces_kept(way):
             for group in way.answers(row.shard, receipt, intake.done()):
@@ -179,6 +182,12 @@ class Work:
         reach("shard.ended")
         remove_files(row.shard)
         reach("shard.files-removed")
+
+    def _intake(self, row: ShardRow) -> Intake:
+        if row.shard.stage is Stage.EMBED:
+            return VectorIntake(self.store, self.plan, row, self.conversations)
+        judged = judged_labels(self.to_judge(row.shard.stage, row.shard.leg))
+        return Intake(self.store, self.plan, row, self.conversations, judged)
 
     @contextmanager
     def _answered(self, row: ShardRow) -> Iterator[None]:

@@ -16,6 +16,7 @@ from semtel_batch.decisions import reader_of
 from semtel_batch.intake import cost_of
 from semtel_batch.labels import Cleaner
 from semtel_batch.legs import fingerprint
+from semtel_batch.network_plan import NETWORK, is_of_networks
 from semtel_batch.parts import ANSWERS, LABELS
 from semtel_batch.plans import Plan
 from semtel_batch.records import Answer, Classifier, Outcome, Shard, Stage, Usage
@@ -236,10 +237,11 @@ def _readings(both: pl.DataFrame) -> list[str]:
 
 
 def _check_reused(asked: Asked, part: Part, labels: pl.DataFrame, tell: Tell) -> None:
-    """What an earlier run answered: no request, nothing paid, every line answered and with its fingerprint."""
+    """What an earlier run, or a network, answered: no request, every line answered and with its fingerprint."""
     which = name_of(part.labels)
     compare(tell, which, "items of a shard without requests", asked.shard.n_items, labels.height)
-    asked_now = labels.filter((pl.col("how") != REUSED) | (pl.col("outcome") != Outcome.ANSWERED.value))
+    how = NETWORK if is_of_networks(asked.way) else REUSED
+    asked_now = labels.filter((pl.col("how") != how) | (pl.col("outcome") != Outcome.ANSWERED.value))
     expect_none(tell, which, "items that no earlier run answered", _places(asked_now))
     twice = labels.filter(labels.select("row", "classifier").is_duplicated())
     expect_none(tell, which, "items taken twice", _places(twice))

@@ -16,6 +16,7 @@ from semtel_batch import plans
 from semtel_batch.audit.files import check_files, check_folders, parts_registered_twice, stray_shards
 from semtel_batch.audit.findings import Finding, Severity, Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Items
+from semtel_batch.audit.networks import check_networks
 from semtel_batch.audit.shards import Looked, Written, check_generation, title
 from semtel_batch.audit.texts import Mask, Texts, name_of, read_texts
 from semtel_batch.classifiers import version_of
@@ -80,7 +81,7 @@ def audit(store: Store, plan_ids: Collection[str] | None, now: datetime) -> Audi
         _check_lease(plan_id, raw.leases, now, tell)
         plan = _thawed(plan_id, digest, document, tell)
         if plan is not None and plan_id in states:
-            seen.append(_check_plan(store, plan, states[plan_id], tell))
+            seen.append(_check_plan(store, store.with_embedders(plan), states[plan_id], tell))
         else:
             seen.append(_Seen())
     if plan_ids is None:
@@ -155,6 +156,7 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
     if texts is not None and served is not None:
         looked = Looked(plan=plan, texts=texts, served=served, items=Items(plan, texts.n_rows), tell=tell)
         _check_execution(looked, row, written)
+        check_networks(store, looked, written)
         _check_end(looked, row, problems)
     known = {folder / APART, *([levels_file(folder)] if plan.strata.levels > 1 else [])}
     n_files = check_files(folder, written, texts.n_parts if texts else 0, tell, known)
@@ -216,7 +218,8 @@ def _check_execution(looked: Looked, row: PlanRow, written: Written) -> None:
         for generation in history:
             check_generation(looked, generation, written)
     if row.state is PlanState.PLANNED:
-        compare(tell, plan.id, "generations of a plan that was not started", 0, len(written.generations))
+        cut = [g for g in written.generations if g.stage is not Stage.EMBED]
+        compare(tell, plan.id, "generations of a plan that was not started", 0, len(cut))
 
 
 def _check_end(looked: Looked, row: PlanRow, problems: list[Problem]) -> None:

@@ -13,11 +13,14 @@ from semtel_batch.audit.answers import Asked, asked_of, check_part
 from semtel_batch.audit.findings import Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Counts, Items
 from semtel_batch.audit.texts import Mask, Texts, name_of, read_frame
+from semtel_batch.embedding_shards import way_of_embedding
+from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import SemtelError
 from semtel_batch.legs import generation_key, pack_sizes, way_of_asking, wording
-from semtel_batch.parts import MANIFEST
+from semtel_batch.network_plan import is_of_networks
+from semtel_batch.parts import ANSWERS, MANIFEST, read_parts
 from semtel_batch.plans import Plan
-from semtel_batch.records import Stage
+from semtel_batch.records import Outcome, Stage
 from semtel_batch.rows import Generation, Part, ShardRow, ShardState, Submission
 from semtel_batch.transport.shardfile import custom_ids
 
@@ -70,6 +73,28 @@ def check_generation(looked: Looked, generation: Generation, written: Written) -
         _check_asked(looked, generation, name, asked[name], before[name])
 
 
+def check_embedding(looked: Looked, generation: Generation, written: Written, kept: Embeddings) -> None:
+    """Check the embedding shards of a generation: what was paid for them, and that their vectors are there."""
+    plan, tell = looked.plan, looked.tell
+    shards = written.of(generation)
+    n_open = sum(row.state is not ShardState.ENDED for row in shards)
+    compare(tell, title(plan, generation), "ended, as all its shards have", n_open == 0, generation.ended)
+    for row in shards:
+        check_submissions(row, written.submissions.get(row.shard.id, []), tell)
+        prefix = f"{plan.id}-{generation_key(generation)}-"
+        compare(tell, row.shard.key, "begins its name as its generation does", prefix, row.shard.key[: len(prefix)])
+        compare(tell, row.shard.key, "way of asking", way_of_embedding(plan.endpoint(row.shard.endpoint)), row.way)
+        members = _members(row, looked)
+        if members is None:
+            continue
+        parts = written.parts_of(row)
+        _check_parts(asked_of((plan, looked.texts, looked.items), row, row.way, members), parts, {}, tell)
+        answers = read_parts([part.answers for part in parts], ANSWERS)
+        answered = answers.filter(pl.col("outcome") == Outcome.ANSWERED.value).select("request")
+        lost = kept.missing(members.join(answered, on="request", how="semi")["row"].to_numpy())
+        expect_none(tell, row.shard.key, "conversations whose embeddings were paid for and are gone", lost.tolist())
+
+
 def title(plan: Plan, generation: Generation) -> str:
     return f"{plan.id}, leg {generation.leg}, {generation.stage} {generation.attempt}"
 
@@ -111,10 +136,7 @@ def _check_shard(
     compare(tell, shard.key, "endpoint of the leg", endpoint.name, shard.endpoint)
     if strange or shard.endpoint != endpoint.name:
         return
-    prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
-    sizes = pack_sizes(generation, leg.strategy)
-    ways = [way_of_asking(prompt, endpoint, leg.strategy, per_request=n) for n in sizes]
-    way = row.way if row.way in ways else ways[0]
+    way = _way(looked, generation, row)
     compare(tell, shard.key, "way of asking", way, row.way)
     members = _members(row, looked)
     if members is None:
@@ -124,6 +146,18 @@ def _check_shard(
     made = asked_of((plan, looked.texts, items), row, way, members)
     _check_parts(made, parts, asked, tell)
     _check_lines(row, tell)
+
+
+def _way(looked: Looked, generation: Generation, row: ShardRow) -> str:
+    """The way of asking that a shard must have: one of its generation's, or the networks'."""
+    plan, shard, leg = looked.plan, row.shard, looked.plan.legs[generation.leg]
+    if plan.network is not None and is_of_networks(row.way):
+        return plan.network.way
+    prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
+    sizes = pack_sizes(generation, leg.strategy)
+    endpoint = plan.asked_of(leg, shard.stage)
+    ways = [way_of_asking(prompt, endpoint, leg.strategy, per_request=n) for n in sizes]
+    return row.way if row.way in ways else ways[0]
 
 
 def _members(row: ShardRow, looked: Looked) -> pl.DataFrame | None:

@@ -15,27 +15,24 @@ import polars as pl
 from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.config import parse_usd
-from semtel_batch.console import Step
 from semtel_batch.conversations import askable, load_hashes, load_index, load_texts
-from semtel_batch.errors import BadInput, Infeasible
-from semtel_batch.legs import encoding_of
-from semtel_batch.networks import FOLDER, keep, newest, reference
-from semtel_batch.offers import embedding_endpoint, kept_embeddings
-from semtel_batch.plans import Plan
-from semtel_batch.prices import price_of
+from semtel_batch.embeddings import Embeddings
+from semtel_batch.errors import BadInput, EndpointError, Infeasible
+from semtel_batch.network_plan import NETWORK, Embedder
+from semtel_batch.networks import FOLDER, data_hash, keep, newest, reference
+from semtel_batch.offers import embedder_of, prompt_tokens
+from semtel_batch.plans import Plan, known_embedder
 from semtel_batch.quality.certificate import Target
-from semtel_batch.quality.network import Network, drift, guess
-from semtel_batch.records import Classifier, Endpoint, Tier, Usage
+from semtel_batch.quality.network import DRIFTED, Network, drift, guess
+from semtel_batch.records import Classifier, Stage, Tier, Usage
 from semtel_batch.results import final_labels
+from semtel_batch.running import running
 from semtel_batch.session import Session
 from semtel_batch.store import Store
-from semtel_batch.studies.distill import Applied, Distilled, Source, data_hash, distil
+from semtel_batch.studies.distill import Applied, Distilled, Source, distil
 from semtel_batch.studies.training import MIN_EXAMPLES, check
 from semtel_batch.tabular import check_path, write_table
-from semtel_batch.transport.connection import connection
-from semtel_batch.transport.embed import Embedder
-
-_DRIFTED = 0.25  # of the population stability index: above it data is usually called shifted
+from semtel_batch.vectors import LONGEST_TOKENS
 
 Rows = npt.NDArray[np.uint32]
 
@@ -50,6 +47,7 @@ class Asked:
     apply: str | None = None  # the plan whose conversations are labelled
     output: Path | None = None
     rest: Path | None = None
+    embed_tier: Tier = Tier.REALTIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +56,22 @@ class _Work:
 
     session: Session
     store: Store
-    endpoint: Endpoint
+    embedder: Embedder
     asked: Asked
 
     @property
     def models(self) -> Path:
         return self.store.folder / FOLDER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Embedded:
+    """Conversations with their vectors, and what this command paid for them."""
+
+    rows: Rows
+    vectors: npt.NDArray[np.float16]
+    usage: Usage
+    usd: Decimal
 
 
 def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, Any]) -> None:
@@ -75,10 +83,12 @@ def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, 
         apply=wish["apply"],
         output=wish["output"],
         rest=wish["rest"],
+        embed_tier=Tier(wish["embed_tier"]),
     )
     with session.store() as store:
         plan = store.plan(plan_id)
-        work = _Work(session=session, store=store, endpoint=embedding_endpoint(session.settings, plan), asked=asked)
+        embedder = embedder_of(session.settings, plan.legs[0].endpoint, SystemClock().now())
+        work = _Work(session=session, store=store, embedder=embedder, asked=asked)
         if asked.apply is None:
             found, usage, usd = _learn(work, plan)
             session.console.show_distilled(found, usage, usd)
@@ -91,33 +101,37 @@ def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
     classifiers = _classifiers(plan, work.asked.classifiers)
     check()
     labels = _learnable(work.store, plan, classifiers)
-    rows, vectors, usage, usd = _embedded(work, plan)
-    hashes = load_hashes(work.store.files(plan.id) / "conversations", rows)
+    got = _embedded(work, plan)
+    hashes = load_hashes(work.store.files(plan.id) / "conversations", got.rows)
     found = []
     for classifier in classifiers:
         own = labels.filter(pl.col("classifier") == classifier.name)
-        given = pl.DataFrame({"row": rows}).join(own, on="row", how="left", maintain_order="left")["label"].to_list()
+        given = (
+            pl.DataFrame({"row": got.rows}).join(own, on="row", how="left", maintain_order="left")["label"].to_list()
+        )
         source = Source(
-            embeddings=vectors,
+            embeddings=got.vectors,
             labels=given,
-            embedding_model=work.endpoint.priced_as,
+            embedding_model=work.embedder.endpoint.priced_as,
             reference=reference(plan.id),
             data_hash=data_hash(hashes),
             created_at=SystemClock().now().isoformat(),
             seed=plan.seed,
         )
         target = Target.of_agreement(work.asked.min_agreement)
-        before = newest(work.models, classifier, work.endpoint.priced_as)
+        before = newest(work.models, classifier, work.embedder.endpoint.priced_as)
         one = distil(classifier, source, target, before)
         if one.network is not None:
             keep(work.models, one.network)
         found.append(one)
-    return found, usage, usd
+    return found, got.usage, got.usd
 
 
 def _learnable(store: Store, plan: Plan, classifiers: Sequence[Classifier]) -> pl.DataFrame:
     """A run's labels, if there are enough of them for one network at least: before anything is embedded."""
-    labels = final_labels(store, plan).select("row", "classifier", "label")
+    # A network that learned from a network would be sure of what it believes already.
+    given = final_labels(store, plan).filter(pl.col("how").ne_missing(NETWORK))
+    labels = given.select("row", "classifier", "label")
     counts = [labels.filter(pl.col("classifier") == one.name)["label"].count() for one in classifiers]
     if not any(counts):
         raise BadInput(f"Plan {plan.id} has no labels yet; run: semtel-batch collect {plan.id} --wait")
@@ -137,14 +151,14 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
         if path is not None:
             check_path(path)
     classifiers = _classifiers(plan, work.asked.classifiers)
-    networks = [newest(work.models, c, work.endpoint.priced_as) for c in classifiers]
+    networks = [newest(work.models, c, work.embedder.endpoint.priced_as) for c in classifiers]
     missing = [c.name for c, network in zip(classifiers, networks, strict=True) if network is None]
     if missing:
         raise BadInput(f"There is no network for {', '.join(missing)}; train it: semtel-batch distill {plan.id}")
-    rows, vectors, usage, usd = _embedded(work, data)
-    given = [_labels(network, vectors) for network in networks if network is not None]
+    got = _embedded(work, data)
+    given = [_labels(network, got.vectors) for network in networks if network is not None]
     columns = [column for c, g in zip(classifiers, given, strict=True) for column in g.columns(c.name)]
-    labels = pl.DataFrame({"first_row": rows}).with_columns(columns)
+    labels = pl.DataFrame({"first_row": got.rows}).with_columns(columns)
     folder = work.store.files(data.id) / "conversations"
     index = load_index(folder, ["row", "conversation_id", "first_row"])
     names = [c.name for c in classifiers]
@@ -155,7 +169,7 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
         rest = table.filter(pl.any_horizontal(pl.col(names).is_null()))
         texts = load_texts(folder, rest["row"].to_numpy())["text"]
         write_table(rest.select("conversation_id").with_columns(text=texts), work.asked.rest)
-    return [one.told(name, len(rows)) for name, one in zip(names, given, strict=True)], usage, usd
+    return [one.told(name, len(got.rows)) for name, one in zip(names, given, strict=True)], got.usage, got.usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,13 +194,13 @@ def _labels(network: Network, vectors: npt.NDArray[np.float16]) -> _Given:
     """The labels that are kept, null elsewhere; of data that has shifted none."""
     told = guess(network, vectors)
     shifted = drift(network.card, told.confidence)
-    kept = told.kept(network.card.threshold) & (shifted <= _DRIFTED)
+    kept = told.kept(network.card.threshold) & (shifted <= DRIFTED)
     names = pl.Series(network.card.labels, dtype=pl.String).gather(told.label)
     labels = pl.select(pl.when(pl.Series(kept)).then(names)).to_series()
     confidence = pl.select(pl.when(pl.Series(kept)).then(pl.Series(told.confidence))).to_series()
     if network.card.threshold is None:
         said = "nothing is certified of this network, so nothing is kept"
-    elif shifted > _DRIFTED:
+    elif shifted > DRIFTED:
         said = "this data has shifted from what it was certified on: nothing is kept; label a sample and distill again"
     else:
         said = "assumed for this data: certified on the data that it was distilled from"
@@ -201,39 +215,47 @@ def _classifiers(plan: Plan, wanted: Sequence[str]) -> list[Classifier]:
     return [plan.classifier(name) for name in wanted or known]
 
 
-def _embedded(work: _Work, plan: Plan) -> tuple[Rows, npt.NDArray[np.float16], Usage, Decimal]:
-    """A vector of every conversation that is paid for; what is missing is embedded, within the budget."""
-    folder = work.store.files(plan.id)
-    index = askable(load_index(folder / "conversations"))
+def _embedded(work: _Work, plan: Plan) -> _Embedded:
+    """A vector of every conversation that can have one; what is missing is embedded, within the budget."""
+    index = askable(load_index(work.store.files(plan.id) / "conversations"))
+    index = index.filter(pl.col("n_tokens") <= LONGEST_TOKENS)
     rows = index["row"].to_numpy()
-    kept = kept_embeddings(work.store, plan, work.endpoint)
+    embedder = known_embedder(plan, work.embedder)
+    kept = Embeddings(work.store.files(plan.id), embedder.vectors)
     missing = kept.missing(rows)
-    price = price_of(work.endpoint, Tier.REALTIME, SystemClock().now())
-    n_tokens = int(index.filter(pl.col("row").is_in(missing))["n_tokens"].sum())
-    expected = price.cost_usd(Usage(prompt_tokens=n_tokens))
+    price = next((one for one in embedder.prices if one.tier is work.asked.embed_tier), None)
+    if price is None:
+        raise BadInput(
+            f"Endpoint {embedder.endpoint.name!r} embeds in no {work.asked.embed_tier} tier, or at no known price; "
+            "leave out --embed-tier."
+        )
+    expected = price.cost_usd(Usage(prompt_tokens=prompt_tokens(index, missing, plan.data.encoding)))
     budget = work.asked.budget_usd
     if budget is not None and expected > budget:
         raise Infeasible(
             f"Embedding {len(missing):,} conversations costs about ${expected:.4f}, more than --budget ${budget}; "
             "raise it, or plan with fewer conversations (plan --sample)."
         )
-    used, n_done = Usage(), 0
+    before = _spent(work.store, plan.id)
     if len(missing):
-        embedder = Embedder(
-            work.endpoint,
-            connection(work.endpoint, work.session.environ),
-            encoding=encoding_of(work.endpoint),
-            tasks=work.session.tasks,
+        work.store.add_embedder(plan.id, embedder)
+        knowing = work.store.plan(plan.id)
+        with running(work.session, work.store, knowing) as runner:
+            runner.embed(embedder.endpoint, price.tier)
+        rows = np.setdiff1d(rows, kept.missing(rows))
+    if not len(rows):
+        raise EndpointError(
+            f"Endpoint '{embedder.endpoint.name}' gave no embeddings from model '{embedder.endpoint.model}'; check "
+            "that it is an embedding model that this endpoint serves, then run the same command again."
         )
-        with work.session.console.progress() as progress:
+    after = _spent(work.store, plan.id)
+    return _Embedded(
+        rows=rows, vectors=kept.load(rows), usage=Usage(prompt_tokens=after[0] - before[0]), usd=after[1] - before[1]
+    )
 
-            def embed(texts: list[str]) -> npt.NDArray[np.float32]:
-                nonlocal used, n_done
-                made = embedder.embed(texts)
-                used += Usage(prompt_tokens=made.n_tokens)
-                n_done += len(texts)
-                progress.update(Step(name="embedding", done=n_done, total=len(missing), usd=price.cost_usd(used)))
-                return made.vectors
 
-            kept.add(missing, embed)
-    return rows, kept.load(rows), used, price.cost_usd(used)
+def _spent(store: Store, plan_id: str) -> tuple[int, Decimal]:
+    """Tokens and dollars that a plan's embeddings were billed so far."""
+    shards = {row.shard.id for row in store.shards(plan_id) if row.shard.stage is Stage.EMBED}
+    parts = [part for part in store.parts(plan_id) if part.shard_id in shards]
+    return sum(part.usage.prompt_tokens for part in parts), sum((part.cost_usd for part in parts), Decimal(0))

@@ -11,7 +11,6 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session
 from semtel_batch.engines.local import make_plan, try_out
 from semtel_batch.errors import BadConfig, Infeasible
-from semtel_batch.offers import find_offer, worded
 from semtel_batch.planner.sweep import SEARCHES, Sought
 from semtel_batch.plans import Objective, Plan
 from semtel_batch.session import Session
@@ -39,14 +38,6 @@ def _plan(session: Session, wish: Mapping[str, Any], engine: Engine, explain: bo
         return
     made = planned(session, wish, engine)
     session.console.show_plan(made, explain=explain)
-    _offer_networks(session, made)
-
-
-def _offer_networks(session: Session, made: Plan) -> None:
-    with session.store() as store:
-        offer = find_offer(store, session.settings, made, SystemClock().now())
-    if offer is not None and offer.pays:
-        session.console.say(worded(offer, made.id))
 
 
 def _variants(objective: Objective, text: str) -> list[tuple[str, Objective | Sought]]:

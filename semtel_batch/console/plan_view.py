@@ -65,6 +65,7 @@ def _header(plan: Plan) -> list[tuple[str, str]]:
         ("chosen", f"{plan.recipe}: {_ways(plan)}, on {_where(plan)}"),
         ("cost", f"{money(chosen.usd)} estimated, {_interval(chosen)}"),
         ("saving", _saving(plan)),
+        *_networks(plan),
         *_reused(plan),
         ("ready", f"within {duration(chosen.time_s)} at the upper estimate"),
         ("labels", _promise(plan)),
@@ -107,9 +108,10 @@ def _interval(estimate: Estimate) -> str:
 
 def _ways(plan: Plan) -> str:
     """How the conversations are asked; of a mix, how many ways there are and where they are explained."""
+    way = f"a mix of {several(len(plan.legs), 'way')}, see --explain"
     if not plan.mix:
-        return _way(plan.chosen.strategy, len(plan.classifiers))
-    return f"a mix of {several(len(plan.legs), 'way')}, see --explain"
+        way = _way(plan.chosen.strategy, len(plan.classifiers))
+    return way if plan.network is None else f"networks where they are sure; the rest: {way}"
 
 
 def _way(strategy: Strategy, n_classifiers: int) -> str:
@@ -172,6 +174,27 @@ def _reused(plan: Plan) -> list[tuple[str, str]]:
     items = several(plan.n_reused_items, "item")
     return [
         ("reused", f"{items} answered in earlier runs, {money(plan.reused_usd)} not paid again (--fresh asks anew)")
+    ]
+
+
+def _networks(plan: Plan) -> list[tuple[str, str]]:
+    """What networks are to label, how that is known, and what they cost; nothing where there are none."""
+    tier = plan.network
+    if tier is None:
+        return []
+    ends = "" if tier.is_measured else f" ({share(tier.coverage_low)} to {share(tier.coverage_high)})"
+    names = ", ".join(one.classifier for one in tier.networks)
+    if tier.n_texts:
+        vectors = f"{several(tier.n_texts, 'embedding')} in {_tier(tier.tier)} for {money(tier.embedding_usd)}"
+    else:
+        vectors = "everything is embedded already"
+    learned = " and ".join(dict.fromkeys(one.reference for one in tier.networks))
+    return [
+        (
+            "networks",
+            f"need no request for {share(tier.coverage)}{ends} of the conversations ({names}), {tier.basis}; "
+            f"{vectors}; they learned from {learned}, on which {money(tier.trained_usd)} was spent before",
+        )
     ]
 
 

@@ -39,9 +39,12 @@ from semtel_batch.errors import BadConfig, BadData, StoreError
 from semtel_batch.history import learn
 from semtel_batch.legs import encoding_of, way_of_asking
 from semtel_batch.measurements import Measurement, Packs
+from semtel_batch.network_plan import DISTILLED, AtHand
+from semtel_batch.networks import FOLDER as MODELS
+from semtel_batch.offers import Wanted, find_networks
+from semtel_batch.planner.distilled import decide
 from semtel_batch.planner.job import Answered, Compressed, Job
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
-from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.packsizes import REMEMBERED_DAYS
 from semtel_batch.planner.shorter import Shortened, foresee
 from semtel_batch.planner.sweep import Sought, Variant, sweep
@@ -108,7 +111,7 @@ def make_plan(settings: Settings, wish: Wish, clock: Clock, reader: Reader = LOC
     What is wrong is said before anything is written, or what was written is taken away again.
     """
     with _prepared(settings, wish, clock, reader) as job:
-        plan = choose(job)
+        plan = decide(job)
         if plan.strata.levels > 1:
             keep_levels(job, plan, plan_folder(settings.project, plan.id))
         with closing(Store(settings.project)) as store:
@@ -163,7 +166,8 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
     """Read and count the data into a plan's folder, which stays if all goes well and it `is_kept`."""
     endpoints = _endpoints(settings)
     asked = classifiers.find(wish.classifiers or settings.defaults.classifiers, settings.prompts)
-    recipes = wish.points or strategies.find(wish.recipes, settings.strategies)
+    named = tuple(name for name in wish.recipes if name != DISTILLED)
+    recipes = wish.points or strategies.find(named, settings.strategies)
     recipes = _with_model(recipes, settings.compress.model)
     if wish.write is None:
         reader.check(wish.source)
@@ -188,7 +192,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
             recipes=recipes,
             seed=secrets.randbelow(2**31),
             now=now,
-            named=bool(wish.recipes or wish.points),
+            named=bool(named or wish.points),
             assume=wish.assume,
             max_attempts=settings.defaults.max_attempts,
             answered=None if wish.fresh else _answered(settings.project, kept, classifiers.grader(settings.prompts)),
@@ -201,6 +205,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
             learned=_learned(settings.project),
+            networks=_networks(settings, wish, asked, kept, now),
             rows=askable(load_index(kept.folder))["row"].to_numpy(),
         )
 
@@ -314,6 +319,28 @@ def _learned(project: Path) -> Learned:
         return NOTHING_LEARNED
     with closing(Store(project)) as store:
         return learn(store)
+
+
+def _networks(
+    settings: Settings, wish: Wish, asked: tuple[Classifier, ...], kept: Ingested, now: datetime
+) -> AtHand | None:
+    """The networks that may label a plan's conversations; none where other ways alone were named, or for a study."""
+    is_named = DISTILLED in wish.recipes
+    if wish.points or (wish.recipes and not is_named):
+        return None
+    folder = kept.folder.parent
+    wanted = Wanted(
+        classifiers=asked,
+        folder=folder,
+        encoding=kept.encoding,
+        min_agreement=wish.objective.min_agreement,
+        is_named=is_named,
+        now=now,
+    )
+    if not is_named and not (store_path(settings.project).parent / MODELS).is_dir():
+        return None
+    with closing(Store(settings.project)) as store:
+        return find_networks(store, settings, wanted)
 
 
 def _with_model(recipes: tuple[Recipe, ...], model: str | None) -> tuple[Recipe, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.measurements import Measurement, MixPath, Packs, Pilot
+from semtel_batch.network_plan import AtHand
 from semtel_batch.planner.learned import NOTHING_LEARNED, Learned
 from semtel_batch.planner.room import Lengths
 from semtel_batch.planner.shorter import Shortened
@@ -61,6 +62,7 @@ class Job:
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …
     share: float = 1.0  # of a whole job's tokens, where this is a part of one
+    networks: AtHand | None = None  # None: there is none for some classifier, or other ways were named
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property

@@ -14,8 +14,8 @@ from decimal import Decimal
 
 from semtel_batch.errors import Infeasible
 from semtel_batch.planner.constraints import dollars, duration
+from semtel_batch.planner.distilled import decide
 from semtel_batch.planner.job import Job
-from semtel_batch.planner.optimize import choose
 from semtel_batch.plans import Objective, Plan
 
 
@@ -117,6 +117,6 @@ def _best_agreement(job: Job, asked: str, objective: Objective) -> Variant:
 
 def _decided(job: Job, asked: str, objective: Objective) -> Variant:
     try:
-        return Variant(asked=asked, objective=objective, plan=choose(replace(job, objective=objective)))
+        return Variant(asked=asked, objective=objective, plan=decide(replace(job, objective=objective)))
     except Infeasible as infeasible:
         return Variant(asked=asked, objective=objective, plan=None, reason=str(infeasible))

@@ -6,6 +6,7 @@ hold wrong numbers, but no code.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ _FORMAT = 1
 DOCUMENT = "network.json"
 """The file that makes a folder a network: it is written last."""
 
+DRIFTED = 0.25
+"""Of the population stability index: above it data is usually called shifted, and nothing is kept."""
+
 _AT_ONCE = 8192  # rows: what is worked on stays in the processor's cache
 
 
@@ -36,7 +40,7 @@ class Card:
     classifier_version: str  # of the prompt whose labels it learned
     embedding_model: str
     dimensions: int
-    data_hash: str  # of the texts and labels it was trained and calibrated on
+    data_hash: str  # of the texts of the data it was trained and calibrated on
     reference: str  # whose labels they are
     seed: int
     created_at: str
@@ -52,6 +56,7 @@ class Card:
     coverage: float = 0.0  # of the data that it was calibrated for
     mean_confidence: float = 0.0  # there, and how it spreads: what drift is told by
     confidence_deciles: tuple[float, ...] = ()
+    labels_hash: str = ""  # of the labels that were there to learn: more of them make another network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +177,17 @@ def _unreadable(folder: Path, problem: Exception) -> StoreError:
         f"The network in {folder} can't be read ({problem}); delete this folder and train it again: "
         "semtel-batch distill"
     )
+
+
+def digest(folder: Path) -> str:
+    """What a network's files hold, in a few characters; raises StoreError where they can't be read."""
+    hashed = hashlib.blake2b(digest_size=12)
+    try:
+        for name in ("network.npz", DOCUMENT):
+            hashed.update((folder / name).read_bytes())
+    except OSError as problem:
+        raise _unreadable(folder, problem) from problem
+    return hashed.hexdigest()
 
 
 def with_threshold(network: Network, **changes: Any) -> Network:

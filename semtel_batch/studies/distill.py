@@ -28,7 +28,7 @@ class Source:
     labels: Sequence[str | None]
     embedding_model: str
     reference: str  # whose labels they are
-    data_hash: str
+    data_hash: str  # of their texts
     created_at: str
     seed: int
 
@@ -118,12 +118,9 @@ def hold(network: Network, sample: Examples) -> Held:
     )
 
 
-def data_hash(text_hashes: Sequence[bytes]) -> str:
-    """Identity of the texts that were learned from, in any order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for one in sorted(text_hashes):
-        digest.update(one)
-    return digest.hexdigest()
+def _labels_hash(labels: Sequence[str | None]) -> str:
+    told = "\0".join("" if one is None else one for one in labels)
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 def _examples(classifier: Classifier, source: Source) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -154,6 +151,7 @@ def _card(classifier: Classifier, source: Source) -> Card:
         embedding_model=source.embedding_model,
         dimensions=source.embeddings.shape[1],
         data_hash=source.data_hash,
+        labels_hash=_labels_hash(source.labels),
         reference=source.reference,
         seed=source.seed,
         created_at=source.created_at,

@@ -118,6 +118,8 @@ def _completion(custom_id: str, body: object) -> Answer:
             model=model,
             status_code=200,
         )
+    if isinstance(data := body.get("data"), list) and "choices" not in body:  # of /v1/embeddings
+        return _vectors(custom_id, data, usage, model)
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
@@ -134,6 +136,22 @@ def _completion(custom_id: str, body: object) -> Answer:
         error_code=code,
         error_message=text,
         logprobs=_logprobs(choice.get("logprobs")),
+    )
+
+
+def _vectors(custom_id: str, data: list[object], usage: Usage, model: str | None) -> Answer:
+    """The vectors as they came, in the order of the inputs; what they say is read where they are kept."""
+    found = [one for one in data if isinstance(one, dict) and type(one.get("index")) is int]
+    found.sort(key=lambda one: int(one["index"]))
+    if len(found) < len(data) or [one["index"] for one in found] != list(range(len(data))):
+        return malformed(custom_id, "the vectors are not numbered as the inputs were", usage, model)
+    return Answer(
+        custom_id=custom_id,
+        outcome=Outcome.ANSWERED,
+        content=orjson.dumps([one.get("embedding") for one in found]).decode(),
+        usage=usage,
+        model=model,
+        status_code=200,
     )
 
 

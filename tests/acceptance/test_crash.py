@@ -19,12 +19,15 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import warm
 from command_line import DONE, EXAMPLES, INCOMPLETE, ROOT, Project
 from conftest import QUICK, check_no_key, new_project
 
+from semtel_batch import classifiers, networks
+from semtel_batch.quality.network import Card, Network
 from semtel_batch.sandbox.local import SandboxHandle, running_process
 
 CONVERSATIONS = [orjson.loads(line) for line in (EXAMPLES / "conversations.jsonl").read_bytes().splitlines()][:24]
@@ -50,6 +53,7 @@ class Job:
     moments: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     lost_lines: int = 0
+    networks: bool = False  # label what they are sure of, before anybody is asked
     varying: tuple[str, ...] = ()  # counts of the endpoint's that are not the same each time
 
 
@@ -110,6 +114,20 @@ JOBS = {
         {"error_rate": 0.5},  # so that some of the nine are doubted whichever they are
         lost_lines=3,
         varying=("by_item", "requests", "tokens", "batches_by_status", "files_uploaded"),
+    ),
+    # Every conversation is embedded, a network keeps some of them, and the batch asks the others.
+    "distilled": Job(
+        ("domain",),
+        {"tier": "batch"},
+        (
+            "embedding.manifest-written",
+            "embedding.not-cut",
+            "embedding.cut",
+            "vectors.written",
+            "vectors.merged",
+            "reuse.parts-written",
+        ),
+        networks=True,
     ),
     # A queue that is too small for the whole: refused, cut smaller, sent as room comes. How often a batch is sent to a
     # queue without room depends on when; such a one is not executed, nor billed.
@@ -257,6 +275,9 @@ def prepared(name: str, dress: str, folder: Path, handle: SandboxHandle) -> Grou
         file.write(f"concurrency = {CONCURRENCY}\n{PRICE}")
     data = project.write("chats.jsonl", CONVERSATIONS)
     chosen = [word for classifier in job.classifiers for word in ("-c", classifier)]
+    if job.networks:
+        keep_networks(project.folder)
+        chosen += ["--strategy", "distilled"]
     made = warm.run(project, "plan", data, "--strategy", project.recipe("mine", **job.grid), *chosen)
     assert made.exit_code == DONE, made
     ground = Ground(f"{name}-{dress}", job, handle, project.folder)
@@ -266,8 +287,39 @@ def prepared(name: str, dress: str, folder: Path, handle: SandboxHandle) -> Grou
     ground.moments = log.read_text(encoding="utf-8").split()
     labels = undisturbed.folder / "labels.ndjson"
     assert warm.run(undisturbed, "labels", "-o", str(labels)).exit_code == DONE
+    assert warm.run(undisturbed, "status", "--verify").exit_code == DONE
     ground.labels = [orjson.loads(line) for line in labels.read_bytes().splitlines()]
     return ground
+
+
+def keep_networks(folder: Path) -> None:
+    """A network that nobody trained: it is sure of some conversations and not of others, which is all that matters."""
+    (classifier,) = classifiers.find(("domain",), folder / "prompts")
+    n = len(classifier.labels)
+    drawn = np.random.default_rng(1)
+    network = Network(
+        card=Card(
+            classifier=classifier.name,
+            labels=classifier.label_names,
+            classifier_version=classifier.version,
+            embedding_model="text-embedding-3-small",
+            dimensions=1536,
+            data_hash="none",
+            reference="plan none",
+            seed=1,
+            created_at="2026-11-26T10:00:00+00:00",
+            n_trained=100,
+            n_calibrated=100,
+            temperature=1.0,
+            min_similarity=-1.0,
+            threshold=0.5,
+            n_kept=50,
+            coverage=0.5,
+        ),
+        layers=((drawn.normal(0, 2, (1536, n)).astype(np.float32), np.zeros(n, np.float32)),),
+        kinds=np.ones((1, 1536), np.float32),
+    )
+    networks.keep(folder / "state" / networks.FOLDER, network)
 
 
 def known_moments() -> set[str]:

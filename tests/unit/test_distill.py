@@ -5,27 +5,24 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pytest
 
 from semtel_batch import tokens
-from semtel_batch.conversations import Columns, ingest, load_index
+from semtel_batch.conversations import Columns, ingest, load_hashes, load_index
 from semtel_batch.embeddings import Embeddings
-from semtel_batch.errors import BadConfig, EndpointError, StoreError
-from semtel_batch.networks import keep, learned_from, newest, remove
-from semtel_batch.offers import priced, promises, worded
+from semtel_batch.errors import BadConfig, BadInput, StoreError
+from semtel_batch.networks import certified, data_hash, keep, learned_from, network_share, newest, planned, remove
 from semtel_batch.quality.certificate import Target
-from semtel_batch.studies.distill import Source, data_hash, distil
+from semtel_batch.records import Answer, Outcome
+from semtel_batch.studies.distill import Source, distil
 from semtel_batch.studies.training import check
-from semtel_batch.transport.client import Reply
-from semtel_batch.transport.connection import connection
-from semtel_batch.transport.embed import Embedder, Window, grouped, pooled, split
-from tests.unit.small_job import TOPIC, endpoint
+from semtel_batch.transport.replies import answer_from
+from semtel_batch.vectors import Window, pooled, read, split
+from tests.unit.small_job import TOPIC
 
 TARGET = Target(max_disagreement=0.05, delta=0.05)
 
@@ -90,20 +87,36 @@ def test_each_text_is_embedded_once_also_for_later_plans(tmp_path: Path) -> None
     data.write_csv(tmp_path / "d.csv")
     for plan in ("p1", "p2"):
         ingest(str(tmp_path / "d.csv"), Columns(), tmp_path / plan / "conversations", "o200k_base")
-    asked: list[str] = []
-
-    def embed(texts: list[str]) -> npt.NDArray[np.float32]:
-        asked.extend(texts)
-        return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
-
-    rows = load_index(tmp_path / "p1" / "conversations")["row"].to_numpy()
+    folder = tmp_path / "p1" / "conversations"
+    rows = load_index(folder)["row"].to_numpy()
     first = Embeddings(tmp_path / "p1", "small")
-    first.add(first.missing(rows), embed)
-    assert sorted(asked) == ["one", "three", "two"]
+    missing = first.missing(rows)
+    assert missing.tolist() == [0, 1, 3]
+    for number, row in enumerate(missing[:2]):
+        first.keep(f"s.{number:05d}", load_hashes(folder, [row]), np.array([[row, 1.0]], dtype=np.float32))
     second = Embeddings(tmp_path / "p2", "small")
-    assert not len(second.missing(rows))
-    assert second.load(rows)[:, 0].tolist() == [3, 3, 3, 5]
+    assert second.missing(rows).tolist() == [3]
+    assert second.load(rows).tolist() == [[0, 1], [1, 1], [0, 1], [0, 0]]
+    assert [places.tolist() for places, _ in second.each(rows)] == [[0, 2], [1]]
     assert len(Embeddings(tmp_path / "p2", "large").missing(rows)) == 3
+    first.merge("s")
+    assert len(list((tmp_path / "p1" / "embeddings").iterdir())) == 1
+    assert second.load(rows).tolist() == [[0, 1], [1, 1], [0, 1], [0, 0]]
+
+
+def test_a_crash_between_merging_and_tidying_up_loses_no_vector(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("conversation_id,text\na,one\nb,two\n")
+    ingest(str(tmp_path / "d.csv"), Columns(), tmp_path / "p1" / "conversations", "o200k_base")
+    hashes = load_hashes(tmp_path / "p1" / "conversations", [0, 1])
+    kept = Embeddings(tmp_path / "p1", "small")
+    for number, one in enumerate(hashes):
+        kept.keep(f"s.{number:05d}", [one], np.ones((1, 2), dtype=np.float32))
+    pieces = sorted((tmp_path / "p1" / "embeddings").iterdir())
+    last = pieces[1].read_bytes()
+    kept.merge("s")
+    pieces[1].write_bytes(last)  # the first piece was gone, the second one not yet
+    kept.merge("s")
+    assert not len(kept.missing(np.array([0, 1], np.uint32)))
 
 
 def test_long_texts_are_windows_and_nothing_is_lost() -> None:
@@ -113,8 +126,6 @@ def test_long_texts_are_windows_and_nothing_is_lost() -> None:
     assert all(0 < w.n_tokens <= 100 for w in windows)
     assert all(w.n_tokens == int(tokens.count([w.text], "o200k_base")[0]) for w in windows)
     assert {w.text_number for w in windows} == {1, 2}
-    assert [w for group in grouped(windows * 20) for w in group] == windows * 20
-    assert all(len(group) <= 256 for group in grouped(windows * 20))
 
 
 def test_windows_are_averaged_by_tokens_to_unit_length() -> None:
@@ -126,24 +137,23 @@ def test_windows_are_averaged_by_tokens_to_unit_length() -> None:
     assert made[2].tolist() == [0, 1]
 
 
-def _reply(data: object, status: int = 200) -> Reply:
-    return Reply(status_code=status, body={"data": data, "usage": {"prompt_tokens": 7}})
+def _reply(data: object) -> Answer:
+    return answer_from("c-0", 200, {"object": "list", "data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}})
 
 
 def test_replies_are_read_by_index_as_base64_or_numbers() -> None:
-    embedder = Embedder(endpoint(), connection(endpoint(), {"OPENAI_API_KEY": "k"}), encoding="o200k_base")
     packed = base64.b64encode(np.array([1, 2], dtype="<f4").tobytes()).decode()
-    windows = [Window(0, 1, "a"), Window(1, 1, "b")]
-    vectors, used = embedder._read(
-        windows, _reply([{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": packed}])
-    )
-    assert vectors.tolist() == [[1, 2], [3, 4]]
-    assert used == 7
-    for odd in ([], [{"index": 0, "embedding": packed}], [{"index": 5, "embedding": "%%"}] * 2, "text"):
-        with pytest.raises(EndpointError, match="embedding model"):
-            embedder._read(windows, _reply(odd))
-    with pytest.raises(EndpointError, match="status 500"):
-        embedder._read(windows, _reply([], status=500))
+    got = _reply([{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": packed}])
+    assert got.outcome is Outcome.ANSWERED
+    assert got.usage.prompt_tokens == 7
+    assert read(got.content, 2).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="not 3 vectors"):
+        read(got.content, 3)
+    for odd in ([{"index": 5, "embedding": packed}], [{"index": 0, "embedding": packed}] * 2, ["text"]):
+        assert _reply(odd).outcome is Outcome.ERRORED
+    for odd in ([{"index": 0, "embedding": "%%"}], [{"index": 0, "embedding": ["a"]}], [{"index": 0}]):
+        with pytest.raises(ValueError, match=r".+"):
+            read(_reply(odd).content, 1)
 
 
 def test_without_its_extra_training_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,20 +185,25 @@ def test_networks_are_private_and_found_by_the_plan_they_learned_from(tmp_path: 
     assert learned_from(tmp_path / "nowhere", "1") == []
 
 
-def test_networks_are_offered_where_they_are_cheaper() -> None:
-    network = distil(TOPIC, _source(), TARGET, None).network
+def test_more_labels_make_another_network_beside_the_first(tmp_path: Path) -> None:
+    few, more = _source(400), replace(_source(400), created_at="2026-11-26T10:00:00+00:00")
+    few = replace(few, labels=[None if i % 3 == 0 else one for i, one in enumerate(few.labels)])
+    made = [distil(TOPIC, one, TARGET, None).network for one in (few, more)]
+    places = [keep(tmp_path, network) for network in made if network is not None]
+    assert len(set(places)) == 2
+    found = certified(tmp_path, TOPIC, "small", 0.95)
+    assert found is not None
+    assert found[0] == places[1]
+    assert certified(tmp_path, TOPIC, "small", 0.99) is None
+    assert certified(tmp_path, TOPIC, "large", None) is None
+
+
+def test_a_network_that_was_changed_is_not_the_one_that_was_planned(tmp_path: Path) -> None:
+    network = distil(TOPIC, _source(200), TARGET, None).network
     assert network is not None
-    card = replace(network.card, coverage=0.8)
-    one = priced([card], Decimal("0.01"), Decimal(1))
-    assert one.coverage == pytest.approx(0.8)
-    assert one.usd == Decimal("0.21")
-    assert one.pays
-    assert priced([card, card], Decimal("0.01"), Decimal(1)).coverage == pytest.approx(0.6)
-    assert not priced([card] * 5, Decimal("0.01"), Decimal(1)).pays
-    assert not priced([card], Decimal("0.9"), Decimal(1)).pays
-    assert promises(card, None)
-    assert promises(card, 0.95)
-    assert not promises(card, 0.99)
-    assert not promises(replace(card, threshold=None), None)
-    assert "semtel-batch distill abc --apply abc" in worded(one, "abc")
-    assert "about 80% of these" in worded(one, "abc")
+    folder = keep(tmp_path, network)
+    share = network_share(network.card, folder, tmp_path)
+    assert planned(tmp_path, share, "p1").card == network.card
+    (folder / "network.json").write_text((folder / "network.json").read_text() + " ")
+    with pytest.raises(BadInput, match="gone or was changed"):
+        planned(tmp_path, share, "p1")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from semtel_batch.network_plan import DISTILLED, Embedder, NetworkTier
+from semtel_batch.network_plan import DISTILLED, NetworkTier
 from semtel_batch.records import Classifier, Doubt, Endpoint, Shard, Stage, Strategy, Tier, TierPrice, Usage
 
 
@@ -350,29 +348,6 @@ class Plan:
         who = endpoint or shard.endpoint
         found = (p for name, p in self.prices if name == who and p.tier == tier)
         return next(found, None) or self.price(who, shard.tier)
-
-
-def with_embedders(plan: Plan, embedders: Iterable[Embedder]) -> Plan:
-    """A plan that knows who embeds its conversations, whether or not it was planned so; its hash stays."""
-    known = {endpoint.name for endpoint in plan.endpoints}
-    new = [one for one in embedders if one.endpoint.name not in known]
-    if not new:
-        return plan
-    prices = tuple((one.endpoint.name, price) for one in new for price in one.prices)
-    endpoints = (*plan.endpoints, *(one.endpoint for one in new))
-    return replace(plan, endpoints=endpoints, prices=plan.prices + prices)
-
-
-def known_embedder(plan: Plan, embedder: Embedder) -> Embedder:
-    """An embedder by the name under which a plan knows it, or may come to know it: another price is another one."""
-    for n in count(1):
-        name = embedder.endpoint.name if n == 1 else f"{embedder.endpoint.name} {n}"
-        named = replace(embedder, endpoint=replace(embedder.endpoint, name=name))
-        there = next((one for one in plan.endpoints if one.name == name), None)
-        told = {replace(price, source="") for who, price in plan.prices if who == name}
-        if there is None or (there == named.endpoint and told == {replace(p, source="") for p in named.prices}):
-            return named
-    raise AssertionError("count() does not end")
 
 
 _PLAN = TypeAdapter(Plan)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from semtel_batch import mapping, plans, tables
 from semtel_batch.crashpoints import reach
 from semtel_batch.database import connect, empty_log, prepare
+from semtel_batch.embedders import with_embedders
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.interrupts import uninterrupted
 from semtel_batch.measurements import Calibration, Measurement, Packs, calibration_from_json, calibration_to_json
@@ -125,7 +126,7 @@ class Store:
         """The plan that also knows who embedded its conversations after it was frozen."""
         query = select(tables.embedders.c.document).where(tables.embedders.c.plan_id == plan.id)
         with self._transaction() as t:
-            return plans.with_embedders(plan, map(embedder_from_json, t.execute(query).scalars()))
+            return with_embedders(plan, map(embedder_from_json, t.execute(query).scalars()))
 
     def add_embedder(self, plan_id: str, embedder: Embedder) -> None:
         """Write down who embeds a plan's conversations; the first word on a name stays."""

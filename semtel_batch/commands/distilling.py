@@ -16,12 +16,13 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session, say_guarded
 from semtel_batch.config import parse_usd
 from semtel_batch.conversations import askable, load_hashes, load_index, load_texts
+from semtel_batch.embedders import known_embedder
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadInput, EndpointError, Infeasible
 from semtel_batch.network_plan import NETWORK, Embedder
 from semtel_batch.networks import FOLDER, data_hash, keep, newest, reference
 from semtel_batch.offers import embedder_of, prompt_tokens
-from semtel_batch.plans import Plan, known_embedder
+from semtel_batch.plans import Plan
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.network import DRIFTED, Network, drift, guess
 from semtel_batch.records import Classifier, Stage, Tier, Usage

@@ -16,6 +16,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
+from semtel_batch.embedders import with_embedders
 from semtel_batch.errors import Infeasible
 from semtel_batch.network_plan import DISTILLED, AtHand, NetworkShare, NetworkTier
 from semtel_batch.planner.baseline import naive
@@ -35,7 +36,6 @@ from semtel_batch.plans import (
     Quality,
     Uncertainty,
     seal,
-    with_embedders,
 )
 from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, TierPrice, Usage
 from semtel_batch.strata import uniforms

@@ -83,7 +83,25 @@ def test_a_network_labels_what_it_is_sure_of_and_goes_with_its_plan(project: Pro
     assert 0.5 < card["coverage"] < 1
     assert learned["embedding"]["tokens"] == project.sandbox.books()["tokens"]["batch"]["prompt"] > 0
 
-    # Planned like any other way, and chosen because the agreement allows it.
+    second, sure = run_with_networks(project, card)
+    # The same by hand, in files: nothing is embedded again.
+    apply = ("distill", first["id"], "--apply", second, "-o", "labels.ndjson", "--rest", "rest.ndjson")
+    applied = project.done(*apply, "--json").document
+    assert (applied["embedding"]["tokens"], Decimal(applied["embedding"]["usd"])) == (0, 0)
+    labels, rest = read(project, "labels.ndjson"), read(project, "rest.ndjson")
+    assert [row["topic"] for row in labels if row["topic_how"]] == [row["topic"] for row in sure]
+    assert [row["conversation_id"] for row in rest] == [
+        row["conversation_id"] for row in labels if not row["topic_how"]
+    ]
+
+    check_private_and_purged(project, first["id"])
+    assert project(*apply).exit_code == USAGE
+    again = project("plan", str(project.folder / "second.jsonl"), "-c", "topic", "--strategy", "distilled")
+    assert "There is no network for topic" in again.stderr
+
+
+def run_with_networks(project: Project, card: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Planned like any other way, chosen as the agreement allows it, and run: its id, and what networks labelled."""
     data = project.write("second.jsonl", rows(N_SECOND, 2))
     second = project.plan(data, "-c", "topic", "--min-agreement", "0.95", "--deadline", "1h")
     tier = second["network"]
@@ -111,29 +129,22 @@ def test_a_network_labels_what_it_is_sure_of_and_goes_with_its_plan(project: Pro
     right = [row["topic"] == kind for row, kind in zip(detailed, truth, strict=True) if row["topic_how"] == "network"]
     assert sum(right) / len(right) >= 0.9  # what is certified is a share of all data like this, with 95 % confidence
 
-    # The same by hand, in files: nothing is embedded again.
-    apply = ("distill", first["id"], "--apply", second["id"], "-o", "labels.ndjson", "--rest", "rest.ndjson")
-    applied = project.done(*apply, "--json").document
-    assert (applied["embedding"]["tokens"], Decimal(applied["embedding"]["usd"])) == (0, 0)
-    labels, rest = read(project, "labels.ndjson"), read(project, "rest.ndjson")
-    assert [row["topic"] for row in labels if row["topic_how"]] == [row["topic"] for row in sure]
-    assert [row["conversation_id"] for row in rest] == [
-        row["conversation_id"] for row in labels if not row["topic_how"]
-    ]
+    return str(second["id"]), sure
 
+
+def check_private_and_purged(project: Project, learned_from: str) -> None:
+    """Networks and embeddings are their owner's alone, and go with the plan that they came from."""
     models = project.folder / "state" / "models"
     made = [path for path in models.rglob("*") if path.is_file()]
     made += list((project.folder / "state" / "files").glob("*/embeddings/*"))
     assert len(made) > 3
     assert all(path.stat().st_mode & 0o077 == 0 for path in made)
     assert "leftover" not in project.done("status", "--verify").said
-    said = project.done("purge", first["id"], "--keep-labels", "--yes").stdout
+    said = project.done("purge", learned_from, "--keep-labels", "--yes").stdout
     assert "1 networks that learned from it" in said
     assert not list(models.rglob("*.npz"))
-    assert not list((project.folder / "state" / "files" / first["id"]).glob("embeddings/*"))
+    assert not list((project.folder / "state" / "files" / learned_from).glob("embeddings/*"))
     project.done("status", "--verify")
-    assert project(*apply).exit_code == USAGE
-    assert "There is no network for topic" in project("plan", data, "-c", "topic", "--strategy", "distilled").stderr
 
 
 def test_wrong_input_is_told_before_anything_is_paid(project: Project) -> None:

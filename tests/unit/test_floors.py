@@ -49,6 +49,7 @@ FLOORS = {
     "group": 1,
     "arguments": 1,
     "pseudonyms": 0,
+    "embedders": 1,
     # one source, one format, one count each
     "keys": 1,
     "sources": 1,

@@ -13,7 +13,7 @@ FILE_LINES = 400
 FUNCTION_LINES = 60
 
 LONGER = {
-    "semtel_batch/store.py": 600,  # one door to SQLite: many small methods, each one transaction
+    "semtel_batch/store.py": 605,  # one door to SQLite: many small methods, each one transaction
 }
 """Files that may be longer, how long, and why."""
 

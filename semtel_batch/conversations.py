@@ -35,6 +35,8 @@ CHUNK_ROWS = 50_000
 PART_BYTES = 8 * 2**20  # of text: a few parts at once, in several forms, are what planning takes in memory
 _PARTS_KEPT = 8  # while texts are read in turn: packs are formed over neighbours, and so come from a few parts at once
 _INDEX = "index.parquet"
+_MOST_NARROW = 2**16 - 1
+_MOST_ROWS = 2**32 - 1  # a row is 32 bits in the index, manifests and labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +190,7 @@ def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type
 
 def iter_parts(folder: Path) -> Iterator[pl.DataFrame]:
     """`row`, `text` and `text_hash` of all rows, part by part, in order."""
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-"))):
         yield _read_kept(path)
 
 
@@ -266,6 +268,7 @@ def _write_parts(source: Source, draft: Path, encoding: str, chunk_rows: int) ->
         for number, part in enumerate(regrouped(located(source, files, chunk_rows), chunk_rows)):
             if lines:
                 lines[-1].result()  # one part waits at most: that bounds the memory, and an error ends it here
+            check_rows(n_rows + part.height, source.path)
             lines.append(worker.submit(_keep, part, n_rows, number, draft, encoding))
             n_rows += part.height
     if not lines:
@@ -275,17 +278,30 @@ def _write_parts(source: Source, draft: Path, encoding: str, chunk_rows: int) ->
 
 
 def indexed(lines: pl.DataFrame, files: list[Path]) -> pl.DataFrame:
-    """The index from counted lines in row order, those of all parts. Raises BadData for an id that is there twice."""
+    """The index from counted lines in row order, those of all parts. Raises BadData for an id that is there twice.
+
+    `part` takes four bytes a line instead of two where there are more than 65,536 parts.
+    """
     _check_unique(lines, files)
+    kind: type[pl.DataType] = pl.UInt16 if lines["part"][-1] <= _MOST_NARROW else pl.UInt32
     first_row = pl.col("row").min().over("text_hash").alias("first_row")
-    return lines.select("row", "conversation_id", first_row, "n_tokens", "n_bytes", "part")
+    return lines.select("row", "conversation_id", first_row, "n_tokens", "n_bytes", pl.col("part").cast(kind))
+
+
+def check_rows(n_rows: int, source: str) -> None:
+    """Raise BadData for more conversations than a plan numbers."""
+    if n_rows > _MOST_ROWS:
+        raise BadData(
+            f"'{source}' holds more than {_MOST_ROWS:,} conversations, which is what a plan can number; "
+            "divide its files among several plans."
+        )
 
 
 def _keep(part: pl.DataFrame, first_row: int, number: int, draft: Path, encoding: str) -> pl.DataFrame:
     """Count a part, write its texts, and return its lines of the index."""
     counted = measured(part, encoding).with_columns(
         pl.int_range(first_row, first_row + part.height, dtype=pl.UInt32, eager=True).alias("row"),
-        pl.lit(number, pl.UInt16).alias("part"),
+        pl.lit(number, pl.UInt32).alias("part"),
     )
     write_kept(counted.select("row", "text", "text_hash"), draft / part_name(number))
     return counted.drop("text")

@@ -19,6 +19,7 @@ import polars as pl
 from semtel_batch.conversations import (
     CHUNK_ROWS,
     Source,
+    check_rows,
     indexed,
     located,
     measured,
@@ -111,10 +112,11 @@ def put_together(pieces: Sequence[Piece], files: Sequence[Path], draft: Path, so
     """The index of all pieces, which are taken away. Raises BadData if there are none, or an id is there twice."""
     if not pieces:
         raise BadData(f"'{source}' holds no conversation; check the path and the files.")
+    check_rows(sum(piece.n_rows for piece in pieces), source)
     columns = ["conversation_id", "file", "file_row", "text_hash", "n_tokens", "n_bytes"]
     lines = [
         pl.read_parquet(draft / piece.name, columns=columns, glob=False).with_columns(
-            pl.lit(number, pl.UInt16).alias("part")
+            pl.lit(number, pl.UInt32).alias("part")
         )
         for number, piece in enumerate(pieces)
     ]

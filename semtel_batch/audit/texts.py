@@ -26,6 +26,8 @@ INDEX = pl.Schema(
         "part": pl.UInt16,
     }
 )
+WIDE_INDEX = pl.Schema({**INDEX, "part": pl.UInt32})
+"""Of a plan of more than 65,536 parts."""
 TEXTS = pl.Schema({"row": pl.UInt32, "text": pl.String, "text_hash": pl.Binary})
 
 Mask = npt.NDArray[np.bool_]
@@ -62,7 +64,7 @@ def read_frame(path: Path, schema: pl.Schema, tell: Tell) -> pl.DataFrame | None
     except (OSError, pl.exceptions.PolarsError) as error:
         broken(tell, name_of(path), "the file can't be read", "a whole Parquet file", error)
         return None
-    if frame.schema != schema:
+    if frame.schema != schema and not (schema == INDEX and frame.schema == WIDE_INDEX):
         broken(tell, name_of(path), "the file has other columns", dict(schema), dict(frame.schema))
         return None
     return frame

@@ -58,8 +58,15 @@ class Limit(Protocol):
 
     def dropped(self, sample: Sample) -> Self: ...
 
-    def resized(self, number: int, most: int, now: float) -> Self:
-        """What follows when others beside this one come or go: go on at `number`, and never above `most`."""
+    def resized(self, most: int, ratio: float, now: float) -> Self:
+        """What follows when a share of the endpoint is given or taken: never above `most` from now on.
+
+        `ratio` is the new share over the old one. What is taken away leaves the number as it is, if it may be.
+        """
+        ...
+
+    def restarted(self, number: int, most: int, now: float) -> Self:
+        """What follows when there was no share: begin at `number`."""
         ...
 
 
@@ -83,7 +90,10 @@ class Fixed:
     def most(self) -> int:
         return self.number
 
-    def resized(self, number: int, most: int, now: float) -> Self:
+    def resized(self, most: int, ratio: float, now: float) -> Self:
+        return replace(self, number=most)
+
+    def restarted(self, number: int, most: int, now: float) -> Self:
         return replace(self, number=most)
 
 
@@ -242,14 +252,18 @@ class Adaptive:
             return replace(self, failing=failing)
         return self._cut(sample.ended_at)
 
-    def resized(self, number: int, most: int, now: float) -> Self:
-        course = self.course
-        if course.phase is not Phase.RAMP:
-            course = Course(phase=Phase.HOLD, is_warm=True, step=course.step)
-        ceiling = course.ceiling * number / self.number if self.number else math.inf
-        course = replace(course, home=None, n_held=0, ceiling=ceiling)
+    def resized(self, most: int, ratio: float, now: float) -> Self:
+        """With more of the endpoint, slow start goes on to as many more without asking."""
+        number, course = min(self.number, most), self.course
+        if ratio > 1 and not math.isinf(course.ceiling if course.phase is Phase.RAMP else 0.0):
+            course = Course(is_warm=True, step=course.step, ceiling=number * ratio)
+        elif number == self.number:
+            return replace(self, most=most)
+        return replace(self, number=number, most=most, window=Window(now), course=replace(course, home=None))
+
+    def restarted(self, number: int, most: int, now: float) -> Self:
         number = min(max(number, self.least), most)
-        return replace(self, number=number, most=most, window=Window(now), course=course)
+        return replace(self, number=number, most=most, window=Window(now), course=Course(is_warm=True))
 
     def _cut(self, now: float) -> Self:
         course, share = self.course, _CUT_AGAIN

@@ -226,24 +226,42 @@ class Gate:
         self.n_taken = 0  # in flight
         self.is_open = True  # False: nothing more is sent there
         self.latency_s: float | None = None
-        self._most, self._number, self._share = limit.most, float(limit.number), FULL  # as if it had all
+        self._most, self._share, self._density = limit.most, FULL, float(limit.number)
 
     def tokens(self, n_bytes: int, token_cap: int) -> int:
         return need_tokens(self.kind, n_bytes, token_cap)
 
-    def allow(self, share: float, now: float) -> None:
-        """Go on with this part, 0…1, of its limits; see `shares`. Those in flight are part of them."""
-        if self._share > 0:
-            self._number = self.limit.number / self._share
-        self._share = share
-        self.budget.allow(share, now)
-        self.limit = self.limit.resized(round(share * self._number), math.floor(share * self._most + _ROUNDING), now)
+    def allow(self, share: float, now: float, density: float | None = None) -> None:
+        """Go on with this part, 0…1, of its limits, those in flight among them; see `shares`.
 
-    def load(self, is_waiting: bool) -> Load:
-        """Its counters; `is_waiting`: whether a request waits for it, among others."""
+        `density`: how many whoever has a share of it keeps in flight, over that share; where that is not known, as many
+        as it did itself.
+        """
+        before, self._share = self._share, share
+        slots = math.floor(share * self._most + _ROUNDING)
+        self.budget.allow(share, now)
+        if before > 0:
+            self._density = self.limit.number / before
+            self.limit = self.limit.resized(slots, share / before, now)
+        else:
+            self.limit = self.limit.restarted(round(share * (density or self._density)), slots, now)
+
+    def load(self, is_waiting: bool, now: float) -> Load:
+        """Its counters at this moment; `is_waiting`: whether a request waits for it, among others."""
         (n, tokens), (n_per_s, tokens_per_s) = self.budget.taken, self.budget.rates
-        busy = self.n_taken / self.limit.number if self.limit.number else 0.0
-        return Load(n, tokens, n_per_s, tokens_per_s, min(1.0, busy), is_waiting and self.is_open)
+        slots = self._share * self._most
+        room_s = self.budget.wait_s(tokens // max(1, n), now)
+        wants_more = is_waiting and self.is_open and self.budget.paused_s(now) <= 0
+        return Load(
+            n=n,
+            tokens=tokens,
+            n_per_s=n_per_s,
+            tokens_per_s=tokens_per_s,
+            busy=min(FULL, self.n_taken / slots) if slots else 0.0,
+            density=self.limit.number / self._share if self._share else 0.0,
+            wants_more=wants_more
+            and (room_s > 0 or self.n_taken >= math.floor(slots) or (n_per_s is None and tokens_per_s is None)),
+        )
 
     def is_ready(self, tokens: int, now: float) -> bool:
         return self.n_taken < self.limit.number and self.budget.wait_s(tokens, now) <= 0

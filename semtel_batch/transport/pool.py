@@ -87,18 +87,21 @@ class Pool:
         if reply.status_code == 0 and all(client.replied_at < since for client in self.clients):
             raise self.clients[at].unreachable(reply)
 
-    def allow(self, shares: Mapping[str, float]) -> None:
-        """Go on with these parts, 0…1, of the members' limits; the rest is for the tasks beside this one."""
+    def allow(self, shares: Mapping[str, float], densities: Mapping[str, float]) -> None:
+        """Go on with these parts, 0…1, of the members' limits; the rest is for the tasks beside this one.
+
+        `densities`: what those keep in flight, over their shares.
+        """
         now = time.monotonic()
         for client in self.clients:
             if client.name in shares:
-                client.gate.allow(shares[client.name], now)
+                client.gate.allow(shares[client.name], now, densities.get(client.name))
         self._rotation.look()
 
     def loads(self) -> dict[str, Load]:
-        """What each member has let in and may let in, at this moment. Safe to ask from another thread."""
-        is_waiting = self._rotation.is_waiting
-        return {client.name: client.gate.load(is_waiting) for client in self.clients}
+        """What each member has let in and may let in, at this moment."""
+        is_waiting, now = self._rotation.is_waiting, time.monotonic()
+        return {client.name: client.gate.load(is_waiting, now) for client in self.clients}
 
     def paces(self) -> list[Pace]:
         return [pace for client in self.clients for pace in client.recorder.take()]

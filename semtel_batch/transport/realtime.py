@@ -21,11 +21,13 @@ from semtel_batch.transport.pool import Pool
 from semtel_batch.transport.protocol import Note
 from semtel_batch.transport.replies import answer_from
 from semtel_batch.transport.shardfile import Call, calls
+from semtel_batch.transport.shares import Load
 from semtel_batch.transport.verdicts import Patience, Verdict, stops
 from semtel_batch.transport.workers import LoopThread, Workers
 
 _CLOSE_S = 10.0
 _CANCEL_S = 3.0  # how long `cancel` waits for what is in flight; a clean stop takes less than 5 s
+_NO_DENSITIES: Mapping[str, float] = {}
 # What is the endpoint's state and not the request's fault is borne longer.
 _STATES = frozenset({Verdict.RATE_LIMITED, Verdict.SLOW_DOWN})
 
@@ -82,13 +84,21 @@ class RealtimeTransport:
             self.pool.end_span()
             self._passes.discard(workers)
 
-    def allow(self, shares: Mapping[str, float]) -> None:
-        """Go on with these parts, 0…1, of the endpoints' limits; returns when that is so."""
+    def allow(self, shares: Mapping[str, float], densities: Mapping[str, float] = _NO_DENSITIES) -> None:
+        """Go on with these parts, 0…1, of the endpoints' limits; returns when that is so. See `Pool.allow`."""
 
         async def apply() -> None:
-            self.pool.allow(shares)
+            self.pool.allow(shares, densities)
 
         self._loop_thread().start(apply()).result(_CLOSE_S)
+
+    def loads(self) -> dict[str, Load]:
+        """What each endpoint has let in and may let in, at this moment."""
+
+        async def look() -> dict[str, Load]:
+            return self.pool.loads()
+
+        return self._loop_thread().start(look()).result(_CLOSE_S)
 
     def _loop_thread(self) -> LoopThread:
         with self._starting:  # several threads may read answers

@@ -17,8 +17,8 @@ LEASE_S = 6.0  # since it was last heard of, a task's share is kept for it
 USE_S = 4.0  # since it asked, a task uses what it was answered; the rest is for clocks that run unevenly
 FULL = 1.0
 
-_HEADROOM = 1.4  # what a task keeps over what it was seen to use
-_IDLE = 0.6  # of its share used; one that uses more keeps all
+_HEADROOM = 2.0  # what a task keeps over what it was seen to use: slow start doubles
+_IDLE = 0.5  # of its share used; one that uses more keeps all
 _FLOOR = 0.1  # of an equal share: what a task keeps that uses next to nothing, to be seen when it wants more
 _SMALL = 0.03  # a change by less than this part of a share is not worth telling
 _LOOK_S = 0.2  # how long what was divided stands, if nobody comes
@@ -34,7 +34,8 @@ class Load:
     n_per_s: float | None  # that it may let in; None without a limit
     tokens_per_s: float | None
     busy: float  # 0…1 of the requests that it may have in flight
-    is_waiting: bool  # whether a request waits for room
+    density: float  # what it has learned to keep in flight, over its share
+    wants_more: bool  # whether a request waits, and for what its share allows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Demand:
     """How much of its share a task uses, and whether requests of its wait for more."""
 
     fill: float  # 0…1
-    is_waiting: bool
+    wants_more: bool
 
 
 HUNGRY = Demand(FULL, True)
@@ -57,12 +58,12 @@ def demand(before: Load, now: Load, passed_s: float) -> Demand:
     for n, rate in ((now.n - before.n, now.n_per_s), (now.tokens - before.tokens, now.tokens_per_s)):
         if rate is not None and passed_s > 0:
             used.append(n / (rate * passed_s) if rate > 0 else 0.0)
-    return Demand(min(FULL, max(used)), now.is_waiting)
+    return Demand(min(FULL, max(used)), now.wants_more)
 
 
 def wish(held: float, told: Demand) -> float:
-    """The share that a task has a use for: all while requests wait, less than it holds when much of that lies idle."""
-    if told.is_waiting:
+    """The share that a task has a use for: all while it wants more, less than it holds when much of that lies idle."""
+    if told.wants_more:
         return math.inf
     return held if told.fill >= _IDLE else held * told.fill * _HEADROOM
 

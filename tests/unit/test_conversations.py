@@ -404,6 +404,33 @@ def test_texts_come_in_turn_whatever_parts_hold_them(
     assert list(iter_texts(tmp_path / "kept", [], [])) == []
 
 
+def test_more_parts_than_two_bytes_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of 300 million conversations of 4 kB has 146,000 parts."""
+    data = _ndjson(tmp_path / "a.jsonl", ROWS)
+    ingest(str(data), Columns(), tmp_path / "few", ENCODING, chunk_rows=1)
+    monkeypatch.setattr(conversations, "_MOST_NARROW", 3)
+    ingest(str(data), Columns(), tmp_path / "many", ENCODING, chunk_rows=1)
+    few, many = load_index(tmp_path / "few"), load_index(tmp_path / "many")
+    assert (few.schema["part"], many.schema["part"]) == (pl.UInt16, pl.UInt32)
+    assert few.equals(many.cast({"part": pl.UInt16}))
+    assert load_texts(tmp_path / "many", [4, 0]).equals(load_texts(tmp_path / "few", [4, 0]))
+
+
+def test_parts_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for row, number in enumerate((99_999, 100_000)):
+        frame = pl.DataFrame({"row": [row], "text": ["x"], "text_hash": [b"x"]})
+        frame.write_parquet(tmp_path / conversations.part_name(number))
+    assert [part["row"][0] for part in iter_parts(tmp_path)] == [0, 1]
+
+
+def test_more_conversations_than_a_plan_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "_MOST_ROWS", 4)
+    data = _ndjson(tmp_path / "a.jsonl", ROWS)
+    with pytest.raises(BadData, match="holds more than 4 conversations, which is what a plan can number; divide"):
+        ingest(str(data), Columns(), tmp_path / "kept", ENCODING, chunk_rows=2)
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_part_is_read_once_for_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"conversation_id": n, "text": f"number {n}"} for n in range(40)]
     ingest(str(_ndjson(tmp_path / "data.jsonl", rows)), Columns(), tmp_path / "kept", ENCODING, chunk_rows=10)

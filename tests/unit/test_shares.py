@@ -13,7 +13,7 @@ import pytest
 from semtel_batch.engines.spark.queue import Queue
 from semtel_batch.records import EndpointKind
 from semtel_batch.transport.headers import Allowance, Allowances
-from semtel_batch.transport.limit import Adaptive, Fixed, Phase, Sample
+from semtel_batch.transport.limit import Adaptive, Course, Fixed, Phase, Sample
 from semtel_batch.transport.limiter import Budget, Gate
 from semtel_batch.transport.shares import HUNGRY, LEASE_S, USE_S, Demand, Ledger, Load, allot, demand, wish
 
@@ -39,24 +39,24 @@ def test_the_whole_is_divided_among_wishes(wishes: list[float], least: float, sh
     assert allot(wishes, least) == pytest.approx(shares)
 
 
-def load(n: int, *, rate: float | None = 10.0, busy: float = 0.0, is_waiting: bool = False) -> Load:
-    return Load(n, 100 * n, rate, None if rate is None else 100 * rate, busy, is_waiting)
+def load(n: int, *, rate: float | None = 10.0, busy: float = 0.0, wants_more: bool = False) -> Load:
+    return Load(n, 100 * n, rate, None if rate is None else 100 * rate, busy, 0.0, wants_more)
 
 
 @pytest.mark.parametrize(
     ("now", "told", "wished"),
     [
         (load(20), Demand(1.0, False), 0.5),  # all is used, and nothing waits: as it is
-        (load(20, is_waiting=True), Demand(1.0, True), ALL),
-        (load(4), Demand(0.2, False), 0.14),  # a fifth is used: give most of it back
+        (load(20, wants_more=True), Demand(1.0, True), ALL),
+        (load(4), Demand(0.2, False), 0.2),  # a fifth is used: give most of it back
         (load(0, busy=0.9), Demand(0.9, False), 0.5),  # slow answers take slots, not room a minute
-        (load(9, rate=None, busy=0.3), Demand(0.3, False), 0.21),
+        (load(9, rate=None, busy=0.3), Demand(0.3, False), 0.3),
         (load(0, rate=0.0), Demand(0.0, False), 0.0),
     ],
 )
 def test_what_a_task_wants_is_seen_from_its_counters(now: Load, told: Demand, wished: float) -> None:
     found = demand(load(0), now, passed_s=2.0)
-    assert (found.fill, found.is_waiting) == (pytest.approx(told.fill), told.is_waiting)
+    assert (found.fill, found.wants_more) == (pytest.approx(told.fill), told.wants_more)
     assert wish(0.5, found) == pytest.approx(wished)
 
 
@@ -220,25 +220,50 @@ def test_tasks_beside_and_shares_multiply() -> None:
     assert one.rates[0] == 2.5
 
 
-def test_a_gate_without_a_share_lets_nothing_in_and_one_with_it_as_many_as_before() -> None:
+def test_a_gate_without_a_share_lets_nothing_in_and_one_with_it_whole_requests() -> None:
     gate = Gate(budget(rpm=None), Fixed(8), EndpointKind.OPENAI)
     gate.allow(0.5, 0.0)
     assert gate.limit.number == 4
     gate.allow(0.0, 1.0)
     assert (gate.limit.number, gate.is_ready(1, 1.0), gate.standing(1, 1.0).wait_s) == (0, False, math.inf)
     gate.allow(0.3, 2.0)
-    assert gate.limit.number == 2, "whole requests, never more than the share"
+    assert gate.limit.number == 2, "never more than the share"
 
 
-def test_what_was_learned_moves_with_the_share() -> None:
-    limit = Adaptive(number=40, most=100)
-    less = limit.resized(10, 25, 5.0)
-    assert (less.number, less.most) == (10, 25)
-    assert less.success(Sample(4.0, 6.0, 10)) == less, "what was sent before says nothing of it"
-    assert less.dropped(Sample(5.0, 6.0, 10)).dropped(Sample(5.0, 6.0, 10)).number <= 10
-    assert less.resized(80, 60, 7.0).number == 60
-    assert limit.resized(0, 0, 5.0).number == 0
-    assert limit.resized(1, 3, 0.0).course.phase is Phase.RAMP
+def test_a_gate_says_what_holds_it_back() -> None:
+    gate = Gate(budget(), Adaptive(number=4, most=40), EndpointKind.OPENAI)
+    gate.allow(0.5, 0.0)
+    for _ in range(4):
+        gate.take(1)
+    told = gate.load(True, 0.0)
+    assert (told.n, told.n_per_s, told.busy, told.density) == (4, 5.0, 0.2, 8.0)
+    assert not told.wants_more, "it is its own slow start, and no share, that it waits for"
+    gate.take(1)
+    assert gate.load(True, 0.0).wants_more, "its requests a minute are used up"
+    assert not gate.load(False, 0.0).wants_more, "nobody waits"
+    gate.budget.pause(5.0, 0.0)
+    assert not gate.load(True, 0.0).wants_more, "it was told to wait: more of it would be of no use"
+
+
+def test_what_was_learned_stays_when_a_share_goes_and_is_soon_more_when_one_comes() -> None:
+    held = Adaptive(number=40, most=100, course=Course(phase=Phase.HOLD))
+    less = held.resized(60, 0.6, 5.0)
+    assert (less.number, less.most, less.course) == (40, 60, held.course)
+    assert held.resized(25, 0.25, 5.0).number == 25
+    more = held.resized(100, 4.0, 5.0)
+    assert (more.number, more.course.phase, more.course.ceiling) == (40, Phase.RAMP, 160.0)
+    assert more.success(Sample(4.0, 6.0, 40)) == more, "what was sent before says nothing of it"
+    fresh = held.restarted(12, 25, 5.0)
+    assert (fresh.number, fresh.most, fresh.course.phase) == (12, 25, Phase.RAMP)
+    none = held.restarted(0, 0, 5.0)
+    assert none.dropped(Sample(5.0, 6.0, 1)).dropped(Sample(5.0, 6.0, 1)).number == 0
+
+
+def test_one_that_comes_begins_where_the_others_are() -> None:
+    gate = Gate(budget(rpm=None), Adaptive.shared(100), EndpointKind.OPENAI)
+    gate.allow(0.0, 0.0)
+    gate.allow(0.25, 1.0, density=80.0)
+    assert (gate.limit.number, gate.limit.most) == (20, 25)
 
 
 # ── slices ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -52,6 +52,7 @@ class Dispatch:
         """`host` as executors know it; `ways`: the concurrency of each one's endpoints; `slices`: the way of each."""
         self._ways, self._queue = ways, Queue(slices, n_tasks)
         self._ledgers = {name: Ledger(1 / most) for way in ways for name, most in way.items()}
+        self._densities: dict[str, float] = {}  # by endpoint, as last heard
         self._lock, self._is_closing = threading.Lock(), False
         self._failed: dict[int, list[str]] = {}
         self.n_met = 0  # seats that have ever come
@@ -122,11 +123,18 @@ class Dispatch:
 
     def _renew(self, seat: str, told: Message) -> Message:
         now = time.monotonic()
-        shares = {
-            name: self._ledgers[name].renew(seat, told["using"].get(name, 0.0), Demand(fill, is_waiting), now)
-            for name, (fill, is_waiting) in told["demands"].items()
+        shares = {}
+        for name, (fill, wants_more, density) in told["demands"].items():
+            using = told["using"].get(name, 0.0)
+            shares[name] = self._ledgers[name].renew(seat, using, Demand(fill, wants_more), now)
+            if using > 0:
+                self._densities[name] = density
+        return {
+            "shares": shares,
+            "densities": {name: self._densities[name] for name in shares if name in self._densities},
+            "is_wanted": self._queue.is_wanted(seat),
+            "again_s": self._again_s,
         }
-        return {"shares": shares, "is_wanted": self._queue.is_wanted(seat), "again_s": self._again_s}
 
     def _fail(self, seat: str, told: Message) -> Message:
         way = told["way"]

@@ -132,7 +132,8 @@ class FixedLine:
             case "next":
                 return {"slice": self._left.pop() if self._left else None}
             case "renew":
-                return {"shares": dict.fromkeys(told["demands"], 1.0), "is_wanted": True, "again_s": 1.0}
+                shares = dict.fromkeys(told["demands"], 1.0)
+                return {"shares": shares, "densities": {}, "is_wanted": True, "again_s": 1.0}
         return {}
 
 
@@ -191,7 +192,7 @@ class Seat:
             way.close()
 
     def _work_in_lanes(self) -> None:
-        self._way.allow(dict.fromkeys(self._way.pool.loads(), 0.0))  # nothing is sent before there is a share
+        self._way.allow(dict.fromkeys(self._way.loads(), 0.0))  # nothing is sent before there is a share
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew_until, args=(ended,), name="semtel-shares", daemon=True)
         renewing.start()
@@ -255,13 +256,14 @@ class Seat:
 
     def _renew(self) -> float:
         """Tell what is used and wanted, and go on with what is given; when to do so again."""
-        loads, now = self._way.pool.loads(), time.monotonic()
+        loads, now = self._way.loads(), time.monotonic()
         demands = {name: self._demand(name, load, now) for name, load in loads.items()}
-        told = {name: (one.fill, one.is_waiting) for name, one in demands.items()}
+        told = {name: (one.fill, one.wants_more, loads[name].density) for name, one in demands.items()}
         answered = self._line.ask("renew", using=self._using, demands=told)
         given, before = answered["shares"], self._using
         if given != before:
-            self._way.allow({name: share for name, share in given.items() if share != before.get(name)})
+            changed = {name: share for name, share in given.items() if share != before.get(name)}
+            self._way.allow(changed, answered["densities"])
             self._using = given
         if not answered["is_wanted"]:
             self._stop()

@@ -118,3 +118,22 @@ def test_calibrate_measures_a_cascade_and_the_next_plan_goes_by_it(project: Proj
     plan = project.plan(*asked, "--min-agreement", "0.8", "--deadline", "1h")
     assert plan["chosen"]["strategy"]["recipe"] == "cascade" and not plan["chosen"]["quality"]["assumed"]
     assert any("escalated to sandbox (measured" in warning for warning in plan["warnings"])
+
+
+def test_a_doubtful_decision_is_asked_again_in_words(project: Project, sandbox: SandboxHandle) -> None:
+    project.configure('tiers = ["realtime", "decisions"]')
+    recipe = project.recipe("sure", tier="decisions", doubt="confidence", confidence_below=0.7)
+    plan = project.plan(DATA, "-c", "topic", "--strategy", recipe)
+    assert [(line["part"], line["tier"]) for line in plan["chosen"]["lines"]] == [
+        ("classify", "decisions"),
+        ("reclassify", "realtime"),
+        ("retry", "decisions"),
+    ]
+    project.done("submit")
+    books, paid = sandbox.books(), {line["part"]: line["actual"] for line in project.report()["lines"]}
+    assert set(books["tokens"]) == {"decisions", "realtime"} and books["requests"]["billed_twice"] == 0
+    rows = project.labels("--detail")
+    assert all((row["topic_confidence"] or 1.0) >= 0.7 for row in rows if row["topic_origin"] == "alone")
+    again = {row["conversation_id"] for row in rows if row["topic_origin"] == "reclassified"}
+    assert paid["reclassify"]["n_requests"] == len(again) > 0
+    project.done("status", "--verify")

@@ -58,7 +58,7 @@ class Trials:
         for arm in self.calibration.arms:
             if arm.role is role and bare(arm.strategy) == bare(strategy):
                 plan = self.store.plan(arm.plan_id)
-                if plan.endpoint(arm.endpoint).priced_as == model:
+                if plan.models_of(plan.legs[0]) == model:
                     return plan
         return None
 

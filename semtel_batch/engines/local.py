@@ -144,7 +144,7 @@ class Surveyed:
 
 @contextmanager
 def survey(settings: Settings, wish: Wish, seed: int, clock: Clock) -> Iterator[Surveyed]:
-    """Count a whole job to look at; nothing of it stays."""
+    """Count a whole job to look at; nothing of it stays. Its ways are as recipes name them, whatever was measured."""
     with _prepared(settings, replace(wish, sample=None, points=()), clock, LOCAL, is_kept=False) as job:
         folder = plan_folder(settings.project, job.plan_id) / "conversations"
         index = load_index(folder)
@@ -153,7 +153,7 @@ def survey(settings: Settings, wish: Wish, seed: int, clock: Clock) -> Iterator[
         lines = lines.with_columns(first=pl.col("place").min().over("first_row"))
         distinct = askable(lines)
         yield Surveyed(
-            job=replace(job, seed=seed),
+            job=replace(job, seed=seed, measured=()),
             ids=distinct["conversation_id"],
             place=distinct["place"].to_numpy(),
             first=distinct["first"].to_numpy(),

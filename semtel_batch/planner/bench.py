@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from semtel_batch.planner.cascade import models
 from semtel_batch.planner.estimate import Draft, estimate
 from semtel_batch.planner.job import Job, groups, part_of
 from semtel_batch.planner.loss import Levers
@@ -39,7 +40,9 @@ class Key:
         """The way of asking a job by a strategy."""
         shared = tuple(tuple(c.version for c in group) for group in groups(job.classifiers, strategy))
         alone = replace(bare(strategy), classifiers_per_request=1, groups=())
-        return cls(alone if strategy.truncate_to else replace(alone, keep=Keep.HEAD), endpoint.priced_as, shared)
+        return cls(
+            alone if strategy.truncate_to else replace(alone, keep=Keep.HEAD), models(job, strategy, endpoint), shared
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +147,11 @@ def levers(ways: Sequence[Way]) -> tuple[Levers, ...]:
 
 
 def can_be_mixed(strategy: Strategy) -> bool:
-    """Compressing is one pass over all texts, and a cascade has two endpoints: each is chosen for everybody or not."""
-    return strategy.compress_rate is None and strategy.escalate is None
+    """Compressing is one pass over all texts: it is chosen for everybody or not."""
+    return strategy.compress_rate is None
 
 
 def _is_apart(strategy: Strategy) -> bool:
     """Whether no lever tells what a way does to labels: it must be tried to be used."""
     doubts = strategy.doubt not in (Doubt.NONE, Doubt.RERUN)
-    return doubts or strategy.tier is Tier.DECISIONS
+    return doubts or strategy.tier is Tier.DECISIONS or strategy.escalate is not None

@@ -77,9 +77,7 @@ def refuse_unknown(job: Job) -> None:
 
 def second_endpoint(job: Job, strategy: Strategy, endpoint: Endpoint) -> Endpoint:
     """Who is asked about doubtful labels."""
-    if strategy.escalate is None:
-        return endpoint
-    return next(one for one in job.endpoints if one.name == strategy.escalate)
+    return next((one for one in job.endpoints if one.name == strategy.escalate), endpoint)
 
 
 def models(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:

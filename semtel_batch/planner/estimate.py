@@ -6,6 +6,7 @@ ask single items again, one conversation and one classifier a request. No cache 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class Draft:
     problem: str = ""  # why it can't be run at all
     main: tuple[Load, ...] = ()  # what its stages put on the endpoint, in order
     follow_ups: tuple[Load, ...] = ()  # and what is asked again
+    elsewhere: tuple[tuple[Endpoint, Load], ...] = ()  # what other endpoints are asked about doubtful labels
     n_conversations: int = 0
     fallback: Fallback | None = None  # batches that the deadline may take back
     compress_s: float = 0.0  # of this machine, beside all else
@@ -108,23 +110,22 @@ def estimate(
     loads = tuple(part.load() for part in main)
     again = [_again(case, retry_tier, "retry", lengths, _of_what_is_asked(case, job.learned.retried(case.model)))]
     doubtful = _doubtful(case, loads, retry_tier)
-    if doubtful is not None and doubtful.endpoint is endpoint:
-        again.insert(0, doubtful.part)
-    escalated = doubtful if doubtful is not None and doubtful.endpoint is not endpoint else None
+    again[:0] = [one.part for one in doubtful if one.endpoint is endpoint]
+    escalated = [one for one in doubtful if one.endpoint is not endpoint]
     asked_again = tuple(part.load() for part in again)
-    elsewhere = [(escalated.endpoint, escalated.part.load())] if escalated else []
+    elsewhere = tuple((one.endpoint, one.part.load()) for one in escalated)
     run_s = total_s(endpoint, loads, asked_again, beside, elsewhere)
     held = fallback(job, strategy, endpoint, (loads, asked_again), run_s)
     priced = _priced(case, main, again, held)
     priced = divided_among(priced, job, beside) if joined else priced
     shortened = shortened_by(job, strategy)
-    asked = [*priced, *([escalated] if escalated else [])]
+    asked = [*priced, *escalated]
     lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))
     usd = sum((line.usd for line in lines), Decimal(0))
     run_s = run_s if held is None else job.objective.deadline_s or run_s
     compress_s = shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0
     time_s = max(run_s, compress_s)
-    other = (escalated.part.spread, escalated.price, escalated.endpoint.priced_as) if escalated else None
+    other = [(one.part.spread, one.price, one.endpoint.priced_as) for one in escalated]
     within = interval(usd, [(one.part.spread, one.price) for one in priced], job.learned, case.model, other)
     within = either_price(within, usd, [_later(job, one.part, one.price, one.endpoint, time_s) for one in asked])
     return Draft(
@@ -141,10 +142,11 @@ def estimate(
             quality=quality(job, recipe, strategy, endpoint),
         ),
         retry_tier=retry_tier,
-        doubted_tier=doubtful.part.tier if doubtful else None,
-        problem=_problem(case, stages) or (_problem_of_second(case, escalated.endpoint) if escalated else ""),
+        doubted_tier=next((one.part.tier for one in doubtful), None),
+        problem=_problem(case, stages) or _problem_of_second(case, [one.endpoint for one in escalated]),
         main=loads,
         follow_ups=asked_again,
+        elsewhere=elsewhere,
         n_conversations=len(lengths),
         fallback=held,
         compress_s=compress_s,
@@ -163,11 +165,11 @@ def _priced(case: _Case, main: Sequence[Part], again: Sequence[Part], held: Fall
     return [*first, *rest]
 
 
-def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> Priced | None:
-    """What is doubted, asked again by the reference strategy: it sees the whole text. None where nothing is doubted."""
+def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> list[Priced]:
+    """What is doubted, asked again by the reference strategy: it sees the whole text. Empty where nothing is."""
     job, strategy = case.job, case.strategy
     if strategy.doubt is Doubt.NONE:
-        return None
+        return []
     second = second_endpoint(job, strategy, case.endpoint)
     tier = doubted_tier(job, strategy, case.endpoint, main, retry_tier) or retry_tier
     stage = SECOND_PASS.get(strategy.doubt)
@@ -178,7 +180,7 @@ def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> Priced | N
     asking = replace(case, strategy=replace(strategy, tier=tier), endpoint=second)
     name = Stage.RECLASSIFY.value if strategy.escalate is None else ESCALATE
     part = _again(asking, tier, name, job.lengths, share)
-    return Priced(part, second, job.prices.prices[second.name, tier])
+    return [Priced(part, second, job.prices.prices[second.name, tier])]
 
 
 def _later(job: Job, part: Part, price: TierPrice, endpoint: Endpoint, time_s: float) -> Decimal:
@@ -350,10 +352,10 @@ def _problem(case: _Case, stages: tuple[Stage, ...]) -> str:
     return ""
 
 
-def _problem_of_second(case: _Case, second: Endpoint) -> str:
-    """Why the context window of the endpoint that doubtful labels go to rules this out; it sees the whole texts."""
-    other = replace(case, endpoint=second)
-    for classifier in case.job.classifiers:
+def _problem_of_second(case: _Case, seconds: Sequence[Endpoint]) -> str:
+    """Why the context window of whom doubtful labels are escalated to rules this out: they see the whole texts."""
+    for second, classifier in itertools.product(seconds, case.job.classifiers):
+        other = replace(case, endpoint=second)
         size = other.size((classifier,), Stage.CLASSIFY, Tier.REALTIME)
         if n_long := _too_long(case.job.lengths, size, second):
             return f"{_are_too_long(n_long, other)} of {second.name!r}, which doubtful labels are escalated to"

@@ -92,14 +92,14 @@ def interval(
     parts: Sequence[tuple[Spread, TierPrice]],
     learned: Learned,
     model: str,
-    escalated: tuple[Spread, TierPrice, str] | None = None,
+    escalated: Sequence[tuple[Spread, TierPrice, str]] = (),
 ) -> Interval:
-    """The interval around an estimate of `usd` that these parts add up to, with what another model is asked."""
+    """The interval around an estimate of `usd` that these parts add up to, with what other models are asked."""
     prompts = [_prompt(parts, learned, model)]
-    if escalated is not None:
-        other = _prompt([escalated[:2]], learned, escalated[2])
-        prompts.append((f"{other[0]} of {escalated[2]}", *other[1:]))
-        parts = [*parts, escalated[:2]]
+    for spread, price, whose in escalated:
+        other = _prompt([(spread, price)], learned, whose)
+        prompts.append((f"{other[0]} of {whose}", *other[1:]))
+        parts = [*parts, (spread, price)]
     causes = [
         *prompts,
         _answers(parts),

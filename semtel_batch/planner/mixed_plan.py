@@ -33,8 +33,9 @@ def legs(job: Job, mixed: Mixed) -> tuple[Leg, ...]:
 
 
 def endpoints(job: Job, mixed: Mixed) -> tuple[Endpoint, ...]:
-    """Those that legs use, and those that take part in their realtime."""
-    names = {name for one in mixed.served for name in (one.way.endpoint.name, *one.draft.estimate.pool)}
+    """Those that legs use or escalate to, and those that take part in their realtime."""
+    served = [(one.way.endpoint.name, one.way.strategy.escalate, *one.draft.estimate.pool) for one in mixed.served]
+    names = {name for one in served for name in one}
     return tuple(one for one in job.endpoints if one.name in names)
 
 

@@ -363,6 +363,7 @@ def loads_of(job: Job, served: Sequence[Served]) -> list[LegLoad]:
             follow_ups=one.draft.follow_ups,
             due_s=(job.objective.deadline_s or 0.0) if one.draft.fallback is not None else 0.0,
             beside=tuple(other for other in job.endpoints if other.name in one.draft.estimate.pool),
+            elsewhere=one.draft.elsewhere,
         )
         for one in served
     ]

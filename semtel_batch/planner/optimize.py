@@ -109,7 +109,7 @@ def _mixed(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint], be
 
     With or without a limit: conversations of other lengths may have other cheapest ways.
     """
-    able = _mixable([one.draft for one in judged if not one.draft.problem and _is_allowed(job, one.draft)])
+    able = [one.draft for one in judged if not one.draft.problem and _is_allowed(job, one.draft)]
     if job.objective.seeks_quality and (best is None or best.estimate.quality.label_change):
         return _best_mixed(job, able, limits, best)
     if job.objective.seeks_quality:  # nothing need change: the cheapest of what changes nothing
@@ -138,14 +138,9 @@ def _best_mixed(job: Job, able: Sequence[Draft], limits: Sequence[Constraint], b
     return mixed if mixed.estimate.quality.label_change <= most else None
 
 
-def _mixable(drafts: Sequence[Draft]) -> list[Draft]:
-    """A cascade has two endpoints: it is chosen for everybody or not."""
-    return [draft for draft in drafts if draft.estimate.strategy.escalate is None]
-
-
 def _channels(job: Job, drafts: Sequence[Draft]) -> list[Channel]:
     """Every way in every tier that may be mixed."""
-    found = _with_recipes(job, _mixable(drafts))
+    found = _with_recipes(job, drafts)
     return [Channel(recipe=recipe, draft=draft, endpoint=_endpoint(job, draft)) for recipe, draft in found]
 
 
@@ -186,7 +181,7 @@ def _infeasible(job: Job, judged: Sequence[_Judged], limits: Sequence[Constraint
     asked = " and ".join(one.asked() for one in limits)
     near = "; ".join(_near(one, limits, allowed) for one in limits)
     binds = _binds(limits, allowed)
-    mixes = _near_mixes(job, _mixable([draft for draft in runnable if _is_allowed(job, draft)]), limits)
+    mixes = _near_mixes(job, [draft for draft in runnable if _is_allowed(job, draft)], limits)
     return Infeasible(f"No plan keeps {asked}; {binds}. Nearest: {near}.{mixes}{_hint(job, runnable, limits)}")
 
 

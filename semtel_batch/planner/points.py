@@ -72,12 +72,18 @@ def _points(job: Job, endpoint: Endpoint) -> list[tuple[Recipe, Strategy]]:
             serves = strategy.tier in endpoint.tiers and strategy.model in (None, endpoint.model, endpoint.priced_as)
             # Only who named it is told that a recipe can't be had.
             if serves and not is_idle(job, strategy, endpoint) and (job.named or _can(job, strategy, endpoint)):
-                plain = with_threshold(job, capped(job, _plain(job, strategy), endpoint), endpoint)
-                same = replace(plain, recipe="")
-                # Of two recipes that come to the same requests, the one that says so keeps its name.
-                if same not in points or plain == strategy:
-                    points[same] = (recipe, plain)
+                for plain in _thresholds(job, capped(job, _plain(job, strategy), endpoint), endpoint):
+                    same = replace(plain, recipe="")
+                    # Of two recipes that come to the same requests, the one that says so keeps its name.
+                    if same not in points or plain == strategy:
+                        points[same] = (recipe, plain)
     return list(points.values())
+
+
+def _thresholds(job: Job, strategy: Strategy, endpoint: Endpoint) -> tuple[Strategy, ...]:
+    """The strategy with the confidence that was certified for it; as it was measured too, if a pilot certified that."""
+    certified = with_threshold(job, strategy, endpoint)
+    return (certified, strategy) if certified != strategy and job.pilots else (certified,)
 
 
 def _plain(job: Job, strategy: Strategy) -> Strategy:

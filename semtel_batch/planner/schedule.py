@@ -43,17 +43,24 @@ class Cell:
         """The completion windows that it needs one after the other, however little is asked."""
         if self.draft.fallback is not None:
             return 0.0
-        return float(sum(WINDOW_S[load.tier] for load in (*self.draft.main, *self.draft.follow_ups) if _waits(load)))
+        asked = (*self.draft.main, *self.draft.follow_ups, *(load for _, load in self.draft.elsewhere))
+        return float(sum(WINDOW_S[load.tier] for load in asked if _waits(load)))
 
     @property
     def asked_with(self) -> tuple[str, ...]:
         """Who answers what is asked at once: the endpoint, and those of its pool."""
         return (self.endpoint.name, *self.draft.estimate.pool)
 
+    def queued(self, endpoint: Endpoint) -> float:
+        """Tokens that wait in a provider's queue, a conversation."""
+        own = self.draft.main if self.endpoint.name == endpoint.name else ()
+        other = [load for who, load in self.draft.elsewhere if who.name == endpoint.name]
+        return sum(load.prompt_tokens for load in (*own, *other) if _waits(load)) / self.n
+
     @property
-    def queued(self) -> float:
-        """Tokens that wait in the provider's queue, a conversation."""
-        return sum(load.prompt_tokens for load in self.draft.main if _waits(load)) / self.n
+    def elsewhere_s(self) -> float:
+        """Time of what another endpoint is asked at once about doubtful labels."""
+        return sum(part_s(who, load) for who, load in self.draft.elsewhere if load.tier not in WINDOW_S)
 
     def at_once(self, reserve: float) -> list[Load]:
         """What is asked at once while batches wait, or may have to be: `reserve` of what waits, all of it if hedged."""
@@ -94,18 +101,18 @@ def times(job: Job, cells: Sequence[Cell], deadline_s: float) -> Iterator[Limit]
         yield Limit(name="compressing here", wish="deadline", at_most=deadline_s, weight=here, unit="s", eases=(_HOUR,))
     longest = max(cell.windows_s for cell in cells)
     if longest:
-        later = np.array([_seconds(job, cell, cell.later()) / cell.n for cell in cells])
+        later = np.array([_later_s(job, cell) / cell.n for cell in cells])
         left = max(0.0, deadline_s - longest + OVERLAP_S)
         yield Limit(name="time after batches", wish="deadline", at_most=left, weight=later, unit="s", eases=(_HOUR,))
     yield from _queues(job, cells, max(1, int(deadline_s // longest)) if longest else 1)
 
 
 def _queues(job: Job, cells: Sequence[Cell], turns: int) -> Iterator[Limit]:
-    queued = np.array([cell.queued for cell in cells])
     for endpoint in job.endpoints:
-        here = np.array([cell.endpoint.name == endpoint.name for cell in cells])
-        if endpoint.enqueued_tokens and (here & (queued > 0)).any():
-            row = queue_in_turns(f"enqueued tokens of {endpoint.name}", queued, here, endpoint.enqueued_tokens, turns)
+        queued = np.array([cell.queued(endpoint) for cell in cells])
+        if endpoint.enqueued_tokens and (queued > 0).any():
+            name = f"enqueued tokens of {endpoint.name}"
+            row = queue_in_turns(name, queued, queued > 0, endpoint.enqueued_tokens, turns)
             ease = Ease(name=row.name, step="1M more enqueued tokens", units=1e6 * turns)
             yield replace(row, wish="deadline", eases=(ease,))
 
@@ -166,14 +173,23 @@ def _faster(endpoint: Endpoint) -> Iterator[tuple[str, str, Endpoint]]:
 
 
 def _by_resource(job: Job, cell: Cell, asked: Sequence[Load]) -> dict[str, float]:
-    """Seconds of each limit; those who share the work have one pace together."""
+    """Seconds of each limit; those who share the work have one pace together.
+
+    Endpoints are asked one after the other: what another one is asked about doubtful labels adds to each.
+    """
+    more = 0.0 if cell.windows_s else cell.elsewhere_s
     if cell.draft.estimate.pool:
-        return {_RATES: _seconds(job, cell, asked)}
+        return {_RATES: _seconds(job, cell, asked) + more}
     found: dict[str, float] = {}
     for load in (one for one in asked if one.tier not in WINDOW_S):
         for what, seconds in resources_s(cell.endpoint, load).items():
             found[what] = found.get(what, 0.0) + seconds
-    return found
+    return {what: seconds + more for what, seconds in found.items()}
+
+
+def _later_s(job: Job, cell: Cell) -> float:
+    """Time of what is asked at once when the windows have ended, of whomever."""
+    return _seconds(job, cell, cell.later()) + (cell.elsewhere_s if cell.windows_s else 0.0)
 
 
 def _seconds(job: Job, cell: Cell, asked: Sequence[Load]) -> float:

@@ -113,6 +113,7 @@ class LegLoad:
     main: tuple[Load, ...]
     follow_ups: tuple[Load, ...]
     beside: tuple[Endpoint, ...] = ()
+    elsewhere: tuple[tuple[Endpoint, Load], ...] = ()  # what other endpoints are asked about doubtful labels
     due_s: float = 0.0  # batches that are to be back by then, or else are asked as `main` says; 0: there are none
 
     @property
@@ -136,12 +137,22 @@ def mixed_s(legs: Sequence[LegLoad]) -> float:
         direct += [load for leg in mine for load in leg.main]
         at_once += sum(part_s(endpoint, load, beside) for load in _summed(direct) if load.tier not in WINDOW_S)
         later += sum(part_s(endpoint, load, beside) for load in again if load.tier not in WINDOW_S)
+    escalated = _escalated(legs)
+    last_s = max((part_s(who, load) for who, load in escalated if load.tier in WINDOW_S), default=0.0)
+    later += sum(part_s(who, load) for who, load in escalated if load.tier not in WINDOW_S)
     due_s = max((leg.due_s for leg in legs), default=0.0)
     if due_s:  # all that is hedged can still be asked at once
         at_once = max(due_s, at_once + LEAD_S)
     if not windows:
-        return at_once + later
-    return max(windows, at_once) + max(0.0, later - OVERLAP_S)
+        return at_once + later + last_s
+    return max(windows, at_once) + max(0.0, later - OVERLAP_S) + last_s
+
+
+def _escalated(legs: Sequence[LegLoad]) -> list[tuple[Endpoint, Load]]:
+    """What each endpoint is asked about other endpoints' doubtful labels, after all of theirs, one load a tier."""
+    asked = [one for leg in legs for one in leg.elsewhere]
+    whom = dict.fromkeys(who for who, _ in asked)
+    return [(who, load) for who in whom for load in _summed([load for other, load in asked if other == who])]
 
 
 def _most_stages(legs: Sequence[LegLoad]) -> int:

@@ -18,10 +18,12 @@ from semtel_batch.conversations import Columns
 from semtel_batch.errors import BadStrategy, Infeasible
 from semtel_batch.legs import way_of_asking, wording
 from semtel_batch.measurements import Kind, Measurement, Packs
+from semtel_batch.planner.bench import Key
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.learned import Doubts, Learned
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.packsizes import capped
+from semtel_batch.planner.timing import WINDOW_S, LegLoad, Load, mixed_s, part_s
 from semtel_batch.plans import Estimate, Objective, Plan
 from semtel_batch.records import Doubt, Endpoint, EndpointKind, PriceOverride, Stage, Strategy, Tier
 from semtel_batch.strategies import Recipe, bare, find, levers_of, load
@@ -283,3 +285,36 @@ def test_calibrate_says_what_was_kept_and_from_which_confidence_on() -> None:
     assert calibration_view._doubting_row(replace(one, bound=few))[-1].startswith("not 0.62")
     document = calibration_view._doubting_as_json(one)
     assert document["threshold"]["certified"] and document["threshold"]["classifiers"][0]["p_value"] < 0.05
+
+
+# -- mixed with other ways --------------------------------------------------------------------------------------------
+
+
+def test_a_cascade_that_changes_too_many_labels_is_mixed_with_what_changes_none() -> None:
+    counts = ((Kind.KEPT, 180, 2), (Kind.CHANGE, 200, 8))
+    found = tuple(measured(kind, n, x, c) for c in (TOPIC, TASK) for kind, n, x in counts)
+    endpoints = (DEAR, CHEAP)
+    asked = job((500,) * 2_000, ["batch", "cascade"], endpoints=endpoints, prices=book(endpoints), measured=found)
+    plan = choose(replace(asked, objective=Objective(min_agreement=0.95)))
+    assert {leg.strategy.recipe for leg in plan.legs} == {"batch", "cascade"} and plan.mix
+    assert plan.chosen.quality.label_change <= 0.05
+    cascade = next(leg for leg in plan.legs if leg.strategy.escalate)
+    assert (cascade.endpoint, plan.asked_of(cascade, Stage.RECLASSIFY).name) == ("cheap", "dear")
+    assert plan.price("dear", plan.again_tier(cascade, Stage.RECLASSIFY))
+    assert {line.endpoint for line in plan.chosen.lines if line.part == "escalate"} == {"dear"}
+
+
+def test_a_mix_takes_as_long_as_what_is_escalated_after_it() -> None:
+    one = Load(tier=Tier.REALTIME, n_requests=1_000, prompt_tokens=10**6, cap_tokens=10**5, completion_tokens=10**4)
+    batch = replace(one, tier=Tier.BATCH)
+    plain = LegLoad(endpoint=CHEAP, main=(one,), follow_ups=())
+    more = mixed_s([replace(plain, elsewhere=((DEAR, one),))])
+    assert more == pytest.approx(mixed_s([plain]) + part_s(DEAR, one))
+    waiting = replace(plain, main=(batch,), elsewhere=((DEAR, batch),))
+    assert mixed_s([waiting]) == 2 * WINDOW_S[Tier.BATCH], "one window after the other"
+
+
+def test_what_tells_ways_apart_names_both_models() -> None:
+    asked = cascades()
+    one, other = (Key.of(asked, replace(CASCADE, escalate=name), CHEAP) for name in ("dear", None))
+    assert (one.model, other.model) == ("gpt-4o-mini → gpt-4.1", "gpt-4o-mini")

@@ -26,7 +26,7 @@ INDEX = pl.Schema(
         "part": pl.UInt16,
     }
 )
-WIDE_INDEX = pl.Schema([*INDEX.items(), ("part", pl.UInt32())])
+WIDE_INDEX = pl.Schema({**INDEX, "part": pl.UInt32()})
 """Of a plan of more than 65,536 parts."""
 TEXTS = pl.Schema({"row": pl.UInt32, "text": pl.String, "text_hash": pl.Binary})
 

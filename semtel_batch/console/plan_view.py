@@ -13,7 +13,7 @@ from rich.text import Text
 from semtel_batch.console.explain_view import view_explanation
 from semtel_batch.console.figures import brief, count, duration, money, rough, safe, several, share, tokens
 from semtel_batch.console.layout import Page, facts, left, note, points, right, section, table
-from semtel_batch.plans import Alternative, DataProfile, Estimate, Leg, Objective, Plan, Quality
+from semtel_batch.plans import Alternative, CostLine, DataProfile, Estimate, Leg, Objective, Plan, Quality
 from semtel_batch.records import Doubt, Keep, Strategy, Tier, Usage
 
 _SHOWN = 12
@@ -368,11 +368,20 @@ def _changed(estimate: Estimate) -> str:
 
 def _cost_table(plan: Plan) -> RenderableType:
     columns = [left("part"), *(right(name) for name in ("requests", "tokens in", "of it cached", "tokens out", "cost"))]
-    rows = [[line.part, *_usage_cells(line.n_requests, line.usage), money(line.usd)] for line in plan.chosen.lines]
+    lines = plan.chosen.lines
+    rows = [[_part(line, lines), *_usage_cells(line.n_requests, line.usage), money(line.usd)] for line in lines]
     total = [*_usage_cells(plan.chosen.n_requests, plan.chosen.usage), money(plan.chosen.usd)]
     if len(rows) > 1:
         rows.append(["total", *total])
     return table(columns, rows)
+
+
+def _part(line: CostLine, lines: Sequence[CostLine]) -> str:
+    """The part's name, and where it is asked if the same part is asked elsewhere too."""
+    others = [other for other in lines if other.part == line.part]
+    tiers, endpoints = {other.tier for other in others}, {other.endpoint for other in others}
+    where = [str(line.tier)] * (len(tiers) > 1) + [safe(line.endpoint)] * (len(endpoints) > 1)
+    return ", ".join([line.part, *where])
 
 
 def _usage_cells(n_requests: int, usage: Usage) -> list[str]:

@@ -236,6 +236,16 @@ def test_a_mix_is_called_one_among_its_alternatives(made: Plan) -> None:
     assert row.split()[:3] == [">", "a", "mix"] and "$0.01" in row
 
 
+def test_a_part_that_is_asked_in_two_tiers_says_where_each_of_its_lines_is_asked(made: Plan) -> None:
+    (line,) = (one for one in made.chosen.lines if one.part == "classify")
+    screen = _Screen()
+    screen.console.show_plan(made)
+    assert "classify, " not in screen.out
+    lines = (replace(line, tier=Tier.BATCH), replace(line, tier=Tier.REALTIME))
+    screen.console.show_plan(replace(made, chosen=replace(made.chosen, lines=lines)))
+    assert "classify, batch" in screen.out and "classify, realtime" in screen.out
+
+
 def test_several_endpoints_get_a_column(made: Plan) -> None:
     other = replace(made.alternatives[1], estimate=replace(made.alternatives[1].estimate, endpoint="azure-eu"))
     screen = _Screen()

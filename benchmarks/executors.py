@@ -1,10 +1,12 @@
 """A job of 16 executors over 20 endpoints in simulated time: how much of the summed limits is used.
 
 The policies are the real ones (limiter, rotation, shares, queue of slices); endpoints, executors and the network are
-simulated: buckets of a second that answer 429 when empty, executors that come over half a minute, two that die.
-Beside it, in the same world, the bare baseline: every executor keeps an equal share, and works on one slice at a time.
+simulated. Every other endpoint is of OpenAI's kind (a bucket of a minute, empty at first, and headers that tell what is
+left), the rest allow a second's worth at once and tell nothing; both answer 429 when they are empty. Twelve executors
+come over half a minute, four after a minute, two die and are replaced. Beside it, in the same world, the bare baseline:
+every executor keeps a sixteenth of each limit, and works on one slice at a time.
 
-python benchmarks/executors.py              60,000 requests, three seeds
+python benchmarks/executors.py              30,000 requests, two seeds
 python benchmarks/executors.py 20000        as many
 """
 
@@ -30,16 +32,16 @@ from semtel_batch.transport.rotation import Rotation
 from semtel_batch.transport.shares import HUNGRY, Demand, Ledger, Load, demand
 
 N_EXECUTORS, N_ENDPOINTS, SLICE, CONCURRENCY = 16, 20, 500, 256
-COME_S, WORKERS, RENEW_S, WIRE_S = 30.0, 300, 0.5, 0.01
+N_LATE, COME_S, LATE_S, WORKERS, RENEW_S, WIRE_S = 4, 30.0, 60.0, 300, 0.5, 0.01
 DEATHS = ((0, 25.0), (1, 50.0))  # which executor, and when; another comes in its place
-REPLACED_S, BURST_S = 10.0, 60.0
-KIND = EndpointKind.OPENAI
+REPLACED_S = 10.0
 
 
 @dataclass
 class Server:
     """One endpoint: so many requests a minute, refilled continuously, and a latency."""
 
+    kind: EndpointKind
     rpm: int
     latency_s: float
     rng: random.Random
@@ -50,14 +52,14 @@ class Server:
 
     def admit(self) -> tuple[bool, Allowances, float]:
         """Whether a request is served, what the reply's headers say, and when to come again if it is not."""
-        rate = self.rpm / 60
-        self.level = min(max(1.0, rate * BURST_S), self.level + rate * (now() - self.at))
+        rate, tells = self.rpm / 60, self.kind is EndpointKind.OPENAI
+        self.level = min(max(1.0, rate * (60 if tells else 1)), self.level + rate * (now() - self.at))
         self.at = now()
         served = self.level >= 1
         self.level -= served
         self.n_served, self.n_refused = self.n_served + served, self.n_refused + (not served)
         told = Allowance(limit=self.rpm, remaining=int(self.level), reset_s=60 * (1 - self.level / self.rpm))
-        return served, Allowances(requests=told), 0.0 if served else (1 - self.level) / rate
+        return served, Allowances(requests=told if tells else None), 0.0 if served else (1 - self.level) / rate
 
     def latency(self) -> float:
         return self.latency_s * self.rng.lognormvariate(-0.03, 0.25)
@@ -70,13 +72,12 @@ class World:
     shares: bool  # whether shares move, or stay equal
     servers: list[Server] = field(default_factory=list)
     ended_at: float = 0.0
-    last_come_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        for _ in range(N_ENDPOINTS):
-            rpm = round(300 * 10 ** self.rng.uniform(0, 1))
-            self.servers.append(Server(rpm, self.rng.uniform(0.4, 2.0), random.Random(self.rng.random())))
+        for number in range(N_ENDPOINTS):
+            rpm, kind = round(300 * 10 ** self.rng.uniform(0, 1)), (EndpointKind.AZURE, EndpointKind.OPENAI)[number % 2]
+            self.servers.append(Server(kind, rpm, self.rng.uniform(0.4, 2.0), random.Random(self.rng.random())))
         n_slices = -(-self.n_requests // SLICE)
         self.queue = Queue([0] * n_slices, N_EXECUTORS)
         self.densities: dict[int, float] = {}
@@ -102,9 +103,9 @@ class Executor:
         tasks = 1 if self.world.shares else N_EXECUTORS
         self.gates = [
             Gate(
-                Budget(rpm=server.rpm, tpm=None, kind=KIND, now=now(), tasks=tasks),
+                Budget(rpm=server.rpm, tpm=None, kind=server.kind, now=now(), tasks=tasks),
                 Adaptive.shared(CONCURRENCY, tasks),
-                KIND,
+                server.kind,
             )
             for server in self.world.servers
         ]
@@ -196,7 +197,6 @@ class Executor:
 async def play(world: World) -> None:
     async def come(place: int, at: float, name: str) -> None:
         await asyncio.sleep(at)
-        world.last_come_at = max(world.last_come_at, at)
         work = asyncio.create_task(Executor(world, name).work())
         deaths = [when for who, when in DEATHS if who == place and name == str(place) and when > at]
         if not deaths:
@@ -213,14 +213,14 @@ async def play(world: World) -> None:
         await asyncio.sleep(REPLACED_S)
         await Executor(world, f"{name} again").work()
 
-    comes = [world.rng.uniform(0, COME_S) for _ in range(N_EXECUTORS)]
+    comes = [world.rng.uniform(0, COME_S) for _ in range(N_EXECUTORS - N_LATE)] + [LATE_S] * N_LATE
     await asyncio.gather(*(come(place, at, str(place)) for place, at in enumerate(comes)))
 
 
 def main(arguments: Sequence[str]) -> int:
-    n = int(arguments[0]) if arguments else 60_000
-    say(f"{n:,} requests, {N_EXECUTORS} executors that come over {COME_S:.0f} s, two die; {N_ENDPOINTS} endpoints")
-    for seed in (1, 2, 3):
+    n = int(arguments[0]) if arguments else 30_000
+    say(f"{n:,} requests, {N_EXECUTORS} executors of which {N_LATE} come late and two die, {N_ENDPOINTS} endpoints")
+    for seed in (1, 2):
         for name, shares in (("equal shares", False), ("shares that move", True)):
             began, world = time.process_time(), World(seed, n, shares)
             simulate(play(world))

@@ -66,6 +66,13 @@ class Records:
 
 def find_files(source: str) -> tuple[Path, ...]:
     """The files that a path, a folder or a glob stands for, sorted; all of one format."""
+    if "://" in source:
+        raise BadData(f"'{source}' is an address, which Spark reads: give --engine spark, or files of this machine.")
+    if is_delta(source):
+        raise BadData(
+            f"'{source}' is a Delta table, whose files also hold rows that were deleted: give --engine spark, "
+            "with Delta's package."
+        )
     if Path(source).is_file():
         files = [Path(source)]
     elif Path(source).is_dir():
@@ -79,6 +86,11 @@ def find_files(source: str) -> tuple[Path, ...]:
     if len(formats) > 1:
         raise BadData(f"'{source}' holds files of several formats ({', '.join(sorted(formats))}); name one as a glob.")
     return tuple(sorted(files))
+
+
+def is_delta(source: str) -> bool:
+    """Whether a folder of this machine is a Delta table."""
+    return (Path(source) / "_delta_log").is_dir()
 
 
 def _is_data(inside: Path) -> bool:

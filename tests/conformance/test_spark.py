@@ -41,6 +41,7 @@ from semtel_batch.transport.protocol import Transport
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
 from pyspark.sql import SparkSession
+from pyspark.sql.datasource import DataSource, DataSourceReader
 
 from semtel_batch.engines.spark import seats, sharing
 from semtel_batch.engines.spark.cluster import Cluster
@@ -119,6 +120,60 @@ def test_bad_data_is_named_by_the_driver_as_on_one_machine(data: str, cluster: C
     assert not (tmp_path / "spark").exists()
     with pytest.raises(BadInput, match="An executor does not see /not/shared: put the project on storage"):
         cluster.each(str, [1], Path("/not/shared"))
+
+
+def test_a_delta_table_is_read_where_spark_has_its_package(data: str, cluster: Cluster, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    (table / "_delta_log").mkdir(parents=True)
+    with pytest.raises(BadData, match=r"is a Delta table, whose files also hold .* give --engine spark"):
+        ingest(str(table), Columns(), tmp_path / "local", "o200k_base")
+    reader, rows = SparkReader(cluster), pl.read_ndjson(Path(data) / "*.jsonl").reverse().rows()
+    reader.check(str(table))
+    with pytest.raises(BadData, match=r"is a Delta table, and Spark has no package for it: name it to Spark"):
+        reader.ingest(str(table), Columns(), tmp_path / "spark", "o200k_base")
+
+    class Rows(DataSourceReader):
+        def read(self, partition: Any) -> Iterator[tuple[str, ...]]:
+            yield from rows
+
+    class Delta(DataSource):
+        """In the place of the real package, which no registry of Python's has the Java part of."""
+
+        @classmethod
+        def name(cls) -> str:
+            return "delta"
+
+        def schema(self) -> str:
+            return "conversation_id string, text string"
+
+        def reader(self, schema: Any) -> DataSourceReader:
+            assert str(self.options["path"]).endswith("/table")
+            return Rows()
+
+    cluster.spark.dataSource.register(Delta)
+    reader.ingest(str(table), Columns(), tmp_path / "spark", "o200k_base")
+    ingest(data, Columns(), tmp_path / "local", "o200k_base")
+    assert kept(tmp_path / "spark")[0].equals(kept(tmp_path / "local")[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "s3a://bucket/chats",
+            "no connector for 's3a://bucket/chats': name it .* such as org.apache.hadoop:hadoop-aws",
+        ),
+        ("abfss://c@a.dfs.core.windows.net/x", "such as org.apache.hadoop:hadoop-azure"),
+        ("gs://bucket/chats.parquet", "such as com.google.cloud.bigdataoss:gcs-connector"),
+        ("s3://bucket/chats.parquet", "Spark knows no 's3://'; write 's3a://bucket/chats.parquet'"),
+        ("file:///nowhere/at/all", "Spark can't read 'file:///nowhere/at/all'"),
+    ],
+)
+def test_what_is_missing_for_an_address_is_named(address: str, said: str, cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=said):
+        SparkReader(cluster).ingest(address, Columns(), tmp_path / "spark", "o200k_base")
+    with pytest.raises(BadData, match="is an address, which Spark reads: give --engine spark"):
+        ingest(address, Columns(), tmp_path / "local", "o200k_base")
 
 
 # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────

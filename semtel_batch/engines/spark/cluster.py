@@ -20,6 +20,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from semtel_batch import errors
+from semtel_batch.engines.spark.places import unreadable
 from semtel_batch.errors import BadData, BadInput, SemtelError, StoreError
 from semtel_batch.private import make_private, make_private_folder
 
@@ -93,13 +94,20 @@ class Cluster:
         self.spark.sparkContext.cancelJobGroup(_GROUP)
 
     def write_sorted(self, source: str, names: Sequence[str], folder: Path) -> None:
-        """Have Spark read what is not among our files, and write these columns of it, by id, as parquet."""
+        """Have Spark read what is not among our files, and write these columns of it, by id, as parquet.
+
+        Raises BadData, with the package that is missing where one is.
+        """
+        address = source if "://" in source else Path(source).resolve().as_uri()  # Spark's own files may lie elsewhere
         try:
-            frame = self._read(source)
+            frame = self._read(address)
             chosen = [name for name in names if name in frame.columns]
             frame.select(*chosen).sort(names[0]).write.parquet(folder.as_uri())
-        except PySparkException as problem:
-            raise BadData(f"Spark can't read '{source}' ({_first_line(problem)}); check the path.") from problem
+        except Exception as problem:
+            causes = _java_causes(problem)
+            if not causes and not isinstance(problem, PySparkException):
+                raise
+            raise BadData(unreadable(source, causes, _java_words(problem))) from problem
 
     def _read(self, source: str) -> Any:
         kind = _READABLE.get(source.rstrip("/*").rpartition(".")[2].lower())
@@ -173,8 +181,23 @@ def _reason(problem: Exception, log: Path | None, began: int) -> str:
         said = _JAVA_SAYS.findall(log.read_bytes()[began:].decode("utf-8", "replace"))
         if said:
             return str(said[0])[:300]
+    return _java_words(problem)
+
+
+def _java_words(problem: Exception) -> str:
+    """What Java said, without where in it that was."""
     found: Any = getattr(problem, "java_exception", None)
     return _first_line(problem) if found is None else str(found.getMessage()).partition("\n")[0][:300]
+
+
+def _java_causes(problem: Exception) -> list[str]:
+    """The names of Java's exceptions behind one, from the outermost to the first; none if it is not of Java."""
+    found: Any = getattr(problem, "java_exception", None)
+    names: list[str] = []
+    while found is not None and len(names) < 10:
+        names.append(str(found.getClass().getName()))
+        found = found.getCause()
+    return names
 
 
 _JAVA_SAYS = re.compile(r"(?:^Exception in thread \S+ [\w.$]+: |^Error: |\bReason: )(\S.*)$", re.MULTILINE)

@@ -20,7 +20,7 @@ from semtel_batch.pieces import Piece, Portion, keys_of, number_piece, portions,
 from semtel_batch.plans import Sample
 from semtel_batch.pseudonyms import IdHash
 from semtel_batch.sampling import Part, drawn_from
-from semtel_batch.sources import Columns, find_files
+from semtel_batch.sources import Columns, find_files, is_delta
 
 
 class SparkReader:
@@ -82,7 +82,7 @@ class SparkReader:
 
 
 def _is_sparks(source: str) -> bool:
-    return "://" in source or (Path(source) / "_delta_log").is_dir()
+    return "://" in source or is_delta(source)
 
 
 def _write_pieces(columns: Columns, part: Part | None, draft: Path, encoding: str, portion: Portion) -> str:

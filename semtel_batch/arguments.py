@@ -43,11 +43,16 @@ def distilling_options(command: Any) -> Any:
             show_default=True,
             help="Embeddings in batch cost half, within 24 hours.",
         ),
+        click.option("--also", multiple=True, metavar="PLAN", help="Learn from this plan's labels too; repeat."),
         click.option(
             "--apply", metavar="PLAN2", help="Train nothing: label PLAN2's conversations by what was trained."
         ),
         click.option("-o", "--output", type=_OUTPUT, help="With --apply: the labels."),
-        click.option("--rest", type=_OUTPUT, help="With --apply: what is left, to be planned."),
+        click.option(
+            "--rest",
+            type=_OUTPUT,
+            help="With --apply: what is left, to be planned; a file for each set of classifiers.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -30,8 +30,13 @@ def reference(plan_id: str) -> str:
 
 
 def plan_of(card: Card) -> str:
-    """The id of the plan whose labels a network learned."""
+    """The id of the plan whose labels a network was certified against."""
     return card.reference.removeprefix("plan ")
+
+
+def plans_of(card: Card) -> tuple[str, ...]:
+    """The ids of all plans whose labels a network learned."""
+    return (plan_of(card), *card.also)
 
 
 def data_hash(text_hashes: Sequence[bytes]) -> str:
@@ -121,7 +126,7 @@ def _fitting(models: Path, classifier: Classifier, embedding_model: str) -> Iter
 def learned_from(models: Path, plan_id: str) -> list[Path]:
     """The folders of the networks that learned from this plan."""
     places = sorted(models.glob("*")) if models.is_dir() else []
-    return [one for place in places for one in _folders(place) if read_card(one).reference == reference(plan_id)]
+    return [one for place in places for one in _folders(place) if plan_id in plans_of(read_card(one))]
 
 
 def remove(folders: list[Path]) -> None:

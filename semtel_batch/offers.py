@@ -17,7 +17,7 @@ from semtel_batch.conversations import askable, load_hashes, load_index
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadConfig, BadInput, PriceUnknown
 from semtel_batch.network_plan import AtHand, Embedder
-from semtel_batch.networks import FOLDER, ask, certified, data_hash, network_share, plan_of
+from semtel_batch.networks import FOLDER, ask, certified, data_hash, network_share, plans_of
 from semtel_batch.plans import Quality
 from semtel_batch.prices import price_of
 from semtel_batch.quality.network import Card, load
@@ -108,7 +108,9 @@ def _at_hand(store: Store, wanted: Wanted, embedder: Embedder, found: Sequence[t
         embedder=embedder,
         n_texts=len(missing),
         prompt_tokens=n_tokens,
-        trained_usd=sum((_spent(store, plan_id) for plan_id in {plan_of(card) for _, card in found}), Decimal(0)),
+        trained_usd=sum(
+            (_spent(store, one) for one in {one for _, card in found for one in plans_of(card)}), Decimal(0)
+        ),
         reference_change=quality.label_change,
         is_same_data=not quality.assumed and all(card.data_hash == hashed for _, card in found),
         is_named=wanted.is_named,
@@ -124,7 +126,7 @@ def prompt_tokens(index: pl.DataFrame, rows: npt.NDArray[np.uint32], encoding: s
 
 def _reference_quality(store: Store, found: Sequence[tuple[Path, Card]]) -> Quality:
     """What the runs whose labels were learned may have changed themselves: the worst of them."""
-    known = [_quality_of(store, plan_id) for plan_id in {plan_of(card) for _, card in found}]
+    known = [_quality_of(store, plan_id) for plan_id in {one for _, card in found for one in plans_of(card)}]
     return max(known, key=lambda one: (one.label_change, one.assumed))
 
 

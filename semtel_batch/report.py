@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from semtel_batch.compose.compress.results import cpu_seconds
 from semtel_batch.measurements import HaloLine
+from semtel_batch.network_plan import NETWORK
 from semtel_batch.plans import ESCALATE, Plan
 from semtel_batch.reckoning import EvidenceBill, Reckoning, evidence_bill, reckon
 from semtel_batch.records import Change, Classifier, Outcome, Pace, Stage
@@ -37,7 +38,7 @@ from semtel_batch.throughput import (
 from semtel_batch.traces import together
 
 RETRY = "retry"
-_SAID = ("wording", "net", "noise_floor", "unreachable")  # of a stored audit, see `studies.certify`
+_SAID = ("wording", "ways", "net", "noise_floor", "unreachable")  # of a stored audit, see `studies.certify`
 _PARTS = (*(stage.value for stage in Stage), ESCALATE, RETRY)
 _EXAMPLES = 3  # details named with each kind of failure
 
@@ -108,6 +109,18 @@ class FailureLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkLine:
+    """What one classifier's network was to keep, as a share of the conversations, and what it kept."""
+
+    classifier: str
+    planned: float
+    low: float
+    high: float
+    n: int  # unique conversations whose labels are there
+    n_kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that is known about one plan's execution."""
 
@@ -136,6 +149,7 @@ class Report:
     failures: tuple[FailureLine, ...]
     request_failures: tuple[RequestFailure, ...]
     warnings: tuple[str, ...]
+    networks: tuple[NetworkLine, ...] = ()
     certificates: tuple[str, ...] = ()  # what the pilot and the last audit say
     halos: tuple[HaloLine, ...] = ()  # where other runs asked the same apart, or together
     trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
@@ -177,6 +191,7 @@ def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = Fals
         failures=_failures(items),
         request_failures=request_failures(parts),
         warnings=plan.warnings + _stops(endpoints) + _overruns(plan, actual.usd, elapsed_s),
+        networks=_network_lines(plan, items),
         certificates=(*_pilot(plan), *_certificates(store.certificates(plan.id))),
         trace=tuple(together(store.paces(plan.id))) if trace else (),
     )
@@ -200,8 +215,26 @@ def _pilot(plan: Plan) -> tuple[str, ...]:
 
 def _certificates(documents: Sequence[str]) -> tuple[str, ...]:
     """The sentences of the newest audit."""
-    said = (one[name] for one in (json.loads(documents[-1]) if documents else ()) for name in _SAID)
+    said = (one.get(name) for one in (json.loads(documents[-1]) if documents else ()) for name in _SAID)
     return tuple(sentence for sentence in said if sentence is not None)
+
+
+def _network_lines(plan: Plan, items: pl.DataFrame) -> tuple[NetworkLine, ...]:
+    lines = []
+    for one in plan.network.networks if plan.network else ():
+        labelled = items.filter((pl.col("classifier") == one.classifier) & (pl.col("end") == "labelled"))
+        n_kept = labelled.filter(pl.col("how") == NETWORK).height
+        lines.append(
+            NetworkLine(
+                classifier=one.classifier,
+                planned=one.coverage,
+                low=one.coverage_low,
+                high=one.coverage_high,
+                n=labelled.height,
+                n_kept=n_kept,
+            )
+        )
+    return tuple(lines)
 
 
 # -- money -----------------------------------------------------------------------------------------------------

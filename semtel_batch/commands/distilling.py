@@ -25,12 +25,12 @@ from semtel_batch.offers import embedder_of, prompt_tokens
 from semtel_batch.plans import Plan
 from semtel_batch.quality.certificate import Target
 from semtel_batch.quality.network import DRIFTED, Network, drift, guess
-from semtel_batch.records import Classifier, Stage, Tier, Usage
+from semtel_batch.records import Classifier, Stage, Tier, TierPrice, Usage
 from semtel_batch.results import final_labels
 from semtel_batch.running import running
 from semtel_batch.session import Session
 from semtel_batch.store import Store
-from semtel_batch.studies.distill import Applied, Distilled, Source, distil
+from semtel_batch.studies.distill import Applied, Distilled, Labelled, Source, distil
 from semtel_batch.studies.training import MIN_EXAMPLES, check
 from semtel_batch.tabular import check_path, write_table
 from semtel_batch.vectors import LONGEST_TOKENS
@@ -49,6 +49,7 @@ class Asked:
     output: Path | None = None
     rest: Path | None = None
     embed_tier: Tier = Tier.REALTIME
+    also: tuple[str, ...] = ()  # plans whose labels are learned too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, 
         output=wish["output"],
         rest=wish["rest"],
         embed_tier=Tier(wish["embed_tier"]),
+        also=tuple(wish["also"]),
     )
     with session.store() as store:
         plan = store.plan(plan_id)
@@ -101,21 +103,33 @@ def distill(options: Mapping[str, Any], plan_id: str | None, wish: Mapping[str, 
 def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
     classifiers = _classifiers(plan, work.asked.classifiers)
     check()
+    if plan.network is not None:
+        raise BadInput(
+            f"In plan {plan.id} networks labelled what they were sure of, so its other labels are no fair sample to "
+            f"certify on; distill a plan that asked the LLM all, and learn from this one too: --also {plan.id}"
+        )
+    others = [work.store.plan(one) for one in work.asked.also]
     labels = _learnable(work.store, plan, classifiers)
-    got = _embedded(work, plan)
-    hashes = load_hashes(work.store.files(plan.id) / "conversations", got.rows)
+    _check_asks(others, classifiers)
+    got = _embedded(work, (plan, *others))
+    all_labels = [labels, *(_llm_labels(work.store, one) for one in others)]
+    hashes = [
+        load_hashes(work.store.files(one.id) / "conversations", embedded.rows)
+        for one, embedded in zip((plan, *others), got, strict=True)
+    ]
     found = []
     for classifier in classifiers:
-        own = labels.filter(pl.col("classifier") == classifier.name)
-        given = (
-            pl.DataFrame({"row": got.rows}).join(own, on="row", how="left", maintain_order="left")["label"].to_list()
+        run, *also = (
+            Labelled(text_hashes=hashed, embeddings=one.vectors, labels=_given(given, classifier, one.rows))
+            for hashed, one, given in zip(hashes, got, all_labels, strict=True)
         )
         source = Source(
-            embeddings=got.vectors,
-            labels=given,
+            run=run,
+            also=tuple(also),
+            also_plans=tuple(one.id for one in others),
             embedding_model=work.embedder.endpoint.priced_as,
             reference=reference(plan.id),
-            data_hash=data_hash(hashes),
+            data_hash=data_hash(hashes[0]),
             created_at=SystemClock().now().isoformat(),
             seed=plan.seed,
         )
@@ -125,14 +139,34 @@ def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
         if one.network is not None:
             keep(work.models, one.network)
         found.append(one)
-    return found, got.usage, got.usd
+    usage = Usage(prompt_tokens=sum(one.usage.prompt_tokens for one in got))
+    return found, usage, sum((one.usd for one in got), Decimal(0))
+
+
+def _check_asks(others: Sequence[Plan], classifiers: Sequence[Classifier]) -> None:
+    """Raise BadInput for a plan that asks another prompt: its labels are answers to another question."""
+    for other in others:
+        known = {(one.name, one.version) for one in other.classifiers}
+        unlike = [one.name for one in classifiers if (one.name, one.version) not in known]
+        if unlike:
+            raise BadInput(f"--also {other.id}: it doesn't ask {', '.join(unlike)} by the same prompt; leave it out.")
+
+
+def _given(labels: pl.DataFrame, classifier: Classifier, rows: Rows) -> list[str | None]:
+    own = labels.filter(pl.col("classifier") == classifier.name)
+    asked = pl.DataFrame({"row": rows}, schema={"row": pl.UInt32})
+    return asked.join(own, on="row", how="left", maintain_order="left")["label"].to_list()
+
+
+def _llm_labels(store: Store, plan: Plan) -> pl.DataFrame:
+    """A run's labels. A network that learned from a network would be sure of what it believes already."""
+    given = final_labels(store, plan).filter(pl.col("how").ne_missing(NETWORK))
+    return given.select("row", "classifier", "label")
 
 
 def _learnable(store: Store, plan: Plan, classifiers: Sequence[Classifier]) -> pl.DataFrame:
     """A run's labels, if there are enough of them for one network at least: before anything is embedded."""
-    # A network that learned from a network would be sure of what it believes already.
-    given = final_labels(store, plan).filter(pl.col("how").ne_missing(NETWORK))
-    labels = given.select("row", "classifier", "label")
+    labels = _llm_labels(store, plan)
     counts = [labels.filter(pl.col("classifier") == one.name)["label"].count() for one in classifiers]
     if not any(counts):
         raise BadInput(f"Plan {plan.id} has no labels yet; run: semtel-batch collect {plan.id} --wait")
@@ -156,7 +190,7 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
     missing = [c.name for c, network in zip(classifiers, networks, strict=True) if network is None]
     if missing:
         raise BadInput(f"There is no network for {', '.join(missing)}; train it: semtel-batch distill {plan.id}")
-    got = _embedded(work, data)
+    (got,) = _embedded(work, [data])
     given = [_labels(network, got.vectors) for network in networks if network is not None]
     columns = [column for c, g in zip(classifiers, given, strict=True) for column in g.columns(c.name)]
     labels = pl.DataFrame({"first_row": got.rows}).with_columns(columns)
@@ -167,10 +201,22 @@ def _apply(work: _Work, plan: Plan, data: Plan) -> tuple[list[Applied], Usage, D
     told = [column.name for column in columns]
     say_guarded(work.session, work.asked.output, write_table(table.select("conversation_id", *told), work.asked.output))
     if work.asked.rest is not None:
-        rest = table.filter(pl.any_horizontal(pl.col(names).is_null()))
-        texts = load_texts(folder, rest["row"].to_numpy())["text"]
-        write_table(rest.select("conversation_id").with_columns(text=texts), work.asked.rest)
+        _write_rest(work, table, names, folder)
     return [one.told(name, len(got.rows)) for name, one in zip(names, given, strict=True)], got.usage, got.usd
+
+
+def _write_rest(work: _Work, table: pl.DataFrame, names: Sequence[str], folder: Path) -> None:
+    """What is left, to be planned: a file for each set of classifiers, so that none is asked what it knows already."""
+    path = work.asked.rest
+    assert path is not None
+    left = table.with_columns(left=pl.concat_list([pl.when(pl.col(n).is_null()).then(pl.lit(n)) for n in names]))
+    left = left.with_columns(pl.col("left").list.drop_nulls()).filter(pl.col("left").list.len() > 0)
+    for (asked,), group in sorted(left.group_by("left", maintain_order=True), key=lambda pair: len(pair[0][0])):
+        to = path if len(names) == 1 else path.with_stem(f"{path.stem}-{'+'.join(asked)}")
+        texts = load_texts(folder, group["row"].to_numpy())["text"]
+        write_table(group.select("conversation_id").with_columns(text=texts), to)
+        chosen = " ".join(f"-c {name}" for name in asked)
+        work.session.console.say(f"wrote {to} ({group.height:,} conversations); next: semtel-batch plan {to} {chosen}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +262,19 @@ def _classifiers(plan: Plan, wanted: Sequence[str]) -> list[Classifier]:
     return [plan.classifier(name) for name in wanted or known]
 
 
-def _embedded(work: _Work, plan: Plan) -> _Embedded:
-    """A vector of every conversation that can have one; what is missing is embedded, within the budget."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Embeddable:
+    """A plan's conversations that can have a vector, those that have none yet, and what these would cost."""
+
+    embedder: Embedder
+    kept: Embeddings
+    rows: Rows
+    missing: Rows
+    price: TierPrice
+    usd: Decimal
+
+
+def _embeddable(work: _Work, plan: Plan) -> _Embeddable:
     index = askable(load_index(work.store.files(plan.id) / "conversations"))
     index = index.filter(pl.col("n_tokens") <= LONGEST_TOKENS)
     rows = index["row"].to_numpy()
@@ -230,19 +287,31 @@ def _embedded(work: _Work, plan: Plan) -> _Embedded:
             f"Endpoint {embedder.endpoint.name!r} embeds in no {work.asked.embed_tier} tier, or at no known price; "
             "leave out --embed-tier."
         )
-    expected = price.cost_usd(Usage(prompt_tokens=prompt_tokens(index, missing, plan.data.encoding)))
+    usd = price.cost_usd(Usage(prompt_tokens=prompt_tokens(index, missing, plan.data.encoding)))
+    return _Embeddable(embedder=embedder, kept=kept, rows=rows, missing=missing, price=price, usd=usd)
+
+
+def _embedded(work: _Work, plans: Sequence[Plan]) -> list[_Embedded]:
+    """A vector of every conversation that can have one; what is missing is embedded, within the budget."""
+    wanted = [_embeddable(work, plan) for plan in plans]
+    usd, n = sum((one.usd for one in wanted), Decimal(0)), sum(len(one.missing) for one in wanted)
     budget = work.asked.budget_usd
-    if budget is not None and expected > budget:
+    if budget is not None and usd > budget:
         raise Infeasible(
-            f"Embedding {len(missing):,} conversations costs about ${expected:.4f}, more than --budget ${budget}; "
+            f"Embedding {n:,} conversations costs about ${usd:.4f}, more than --budget ${budget}; "
             "raise it, or plan with fewer conversations (plan --sample)."
         )
+    return [_embed(work, plan, one) for plan, one in zip(plans, wanted, strict=True)]
+
+
+def _embed(work: _Work, plan: Plan, wanted: _Embeddable) -> _Embedded:
+    embedder, kept, rows = wanted.embedder, wanted.kept, wanted.rows
     before = _spent(work.store, plan.id)
-    if len(missing):
+    if len(wanted.missing):
         work.store.add_embedder(plan.id, embedder)
         knowing = work.store.plan(plan.id)
         with running(work.session, work.store, knowing) as runner:
-            runner.embed(embedder.endpoint, price.tier)
+            runner.embed(embedder.endpoint, wanted.price.tier)
         rows = np.setdiff1d(rows, kept.missing(rows))
     if not len(rows):
         raise EndpointError(

@@ -169,7 +169,7 @@ def view_certificates(plan_id: str, document: Sequence[dict[str, Any]]) -> list[
     """What an audit says of each classifier, and the label shares where single labels can't be promised."""
     views: list[RenderableType] = []
     for one in document:
-        said = (one[name] for name in ("wording", "net", "noise_floor", "unreachable"))
+        said = (one.get(name) for name in ("wording", "ways", "net", "noise_floor", "unreachable"))
         body: list[RenderableType] = [note(safe(sentence)) for sentence in said if sentence is not None]
         if one["shares"]:
             columns = [left("label"), right("share"), right("95 % interval"), left("by")]

@@ -14,7 +14,7 @@ from semtel_batch.console.layout import heading, left, points, right, table
 from semtel_batch.records import Usage
 
 if TYPE_CHECKING:  # loading it would make every other command wait
-    from semtel_batch.studies.distill import Applied, Distilled, Held
+    from semtel_batch.studies.distill import Against, Applied, Distilled, Held
 
 
 def view_distilled(found: Sequence[Distilled], usage: Usage, usd: Decimal) -> list[RenderableType]:
@@ -50,7 +50,18 @@ def _compared(found: Iterable[Distilled]) -> Iterable[str]:
     for one in found:
         if one.previous is not None and one.held is not None:
             moved = "" if one.drift is None else f"; data moved by {one.drift:.2f} (stable below 0.1)"
-            yield f"{one.classifier}: before it {_held(one.previous)}, now {_held(one.held)}, on the same labels{moved}"
+            yield (
+                f"{one.classifier}: the network before {_held(one.previous)}, this one {_held(one.held)}, on labels "
+                f"that neither saw{_verdict(one.against)}{moved}"
+            )
+
+
+def _verdict(one: Against | None) -> str:
+    if one is None:
+        return ""
+    return (
+        f": {one.verdict}, right in {one.n_gained} more and wrong in {one.n_lost} more of {one.n} (p={one.p_value:.2g})"
+    )
 
 
 def _held(one: Held) -> str:
@@ -84,6 +95,7 @@ def distilled_as_json(found: Sequence[Distilled], usage: Usage, usd: Decimal) ->
                 "network": asdict(one.network.card) if one.network is not None else None,
                 "held": asdict(one.held) if one.held is not None else None,
                 "previous": asdict(one.previous) if one.previous is not None else None,
+                "against": {**asdict(one.against), "verdict": one.against.verdict} if one.against is not None else None,
                 "drift": one.drift,
             }
             for one in found

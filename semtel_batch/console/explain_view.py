@@ -26,7 +26,34 @@ if TYPE_CHECKING:  # only its name is needed: the planner would make every other
 def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
     """All that `--explain` adds to a plan but the alternatives."""
     walked = [view_path(plan.path, page)] if plan.path else []
-    return [*_mix(plan, page), *walked, *_frontier(plan, page), *_limits(plan), *_uncertain(plan)]
+    return [*_networks(plan), *_mix(plan, page), *walked, *_frontier(plan, page), *_limits(plan), *_uncertain(plan)]
+
+
+# -- the networks ----------------------------------------------------------------------------------------------
+
+
+def _networks(plan: Plan) -> list[RenderableType]:
+    """What each network is to keep of the conversations, and what may be claimed of it."""
+    tier = plan.network
+    if tier is None:
+        return []
+    columns = [left("network"), right("keeps"), right("from"), right("to"), right("agrees"), right("n")]
+    columns += [left("with", wrap=True)]
+    rows = [
+        [
+            safe(one.classifier),
+            *map(share, (one.coverage, one.coverage_low, one.coverage_high)),
+            f"≥ {share(1 - one.max_disagreement)}",
+            count(one.n_kept),
+            safe(one.reference),
+        ]
+        for one in tier.networks
+    ]
+    told = (
+        f"agrees: of what is kept, but for a chance of {share(max(one.delta for one in tier.networks))}. Together they "
+        f"need no request for {share(tier.coverage)} of the conversations, {tier.basis}."
+    )
+    return [section("Networks", note(told, "dim"), table(columns, rows))]
 
 
 # -- what goes where -------------------------------------------------------------------------------------------

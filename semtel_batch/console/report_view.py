@@ -13,7 +13,7 @@ from semtel_batch.console.layout import Page, bar, chart, facts, heading, left, 
 from semtel_batch.measurements import HaloLine
 from semtel_batch.reckoning import Reckoning
 from semtel_batch.records import Change
-from semtel_batch.report import BillLine, ClassifierLine, FailureLine, Report
+from semtel_batch.report import BillLine, ClassifierLine, FailureLine, NetworkLine, Report
 from semtel_batch.rows import PlanState
 from semtel_batch.throughput import EndpointLine, RequestFailure, several_models
 
@@ -59,10 +59,21 @@ def _summary(report: Report) -> list[tuple[str, str]]:
         ("data", f"{report.source}: {several(report.n_conversations, 'conversation')}{unique}"),
         ("way", f"{report.recipe}, {'certified' if report.certified else 'uncertified'}"),
         ("items", f"{count(items.total)} (conversation × classifier): {', '.join(ends)}"),
+        *([("networks", networks_kept(report.networks))] if report.networks else []),
         ("cost", f"{money(report.actual.usd)} paid of {money(report.planned.usd)} planned"),
         ("saving", _saving(report)),
         ("time", f"{took}; planned for at most {duration(report.planned_s)}"),
     ]
+
+
+def networks_kept(lines: Sequence[NetworkLine]) -> str:
+    """What each network kept of the conversations, beside what it was planned to."""
+    told = []
+    for one in lines:
+        kept = share(one.n_kept / one.n) if one.n else "nothing yet"
+        ends = f" ({share(one.low)} to {share(one.high)})" if one.low < one.high else ""
+        told.append(f"{safe(one.classifier)} {kept} of {share(one.planned)} planned{ends}")
+    return "kept " + ", ".join(told)
 
 
 def _saving(report: Report) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch.console.figures import count, duration, money, safe, share, tokens
+from semtel_batch.console.report_view import networks_kept
 from semtel_batch.page import charts
 from semtel_batch.page.layout import Cells, Section, Sheet, Table, rendered, write_sheet
 from semtel_batch.page.tradeoff_sections import tradeoff_sections
@@ -76,6 +77,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("Time", f"{took}; planned for at most {duration(report.planned_s)}"),
         ("Data", f"{report.source}: {count(report.n_conversations)} conversations, {count(report.n_unique)} unique"),
         ("Way", f"{report.recipe}, {'certified' if report.certified else 'uncertified'}"),
+        *([("Networks", networks_kept(report.networks))] if report.networks else []),
     ]
 
 

@@ -56,6 +56,7 @@ class Card:
     coverage: float = 0.0  # of the data that it was calibrated for
     mean_confidence: float = 0.0  # there, and how it spreads: what drift is told by
     confidence_deciles: tuple[float, ...] = ()
+    also: tuple[str, ...] = ()  # other plans whose labels it learned, besides the reference's
     labels_hash: str = ""  # of the labels that were there to learn: more of them make another network
 
 
@@ -165,8 +166,8 @@ def _document(folder: Path) -> tuple[Card, int]:
         if document.pop("format") != _FORMAT:
             raise StoreError(f"{folder} holds a network of another version; train it again: semtel-batch distill")
         n_layers = int(document.pop("layers"))
-        for name in ("labels", "confidence_deciles"):
-            document[name] = tuple(document[name])
+        for name in ("labels", "confidence_deciles", "also"):
+            document[name] = tuple(document.get(name, ()))
         return Card(**document), n_layers
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise _unreadable(folder, problem) from problem

@@ -12,14 +12,33 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from semtel_batch.network_plan import NETWORK
 from semtel_batch.plans import Plan
+from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, sample_size
 from semtel_batch.quality.distribution import ppi_shares
 from semtel_batch.quality.excess import Excess, NoiseFloor, beyond_reach, excess, excess_interval, excess_p_value
 
 _MOST = 2_000  # labels of a sample, where no smaller one would be enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByWay:
+    """The audited labels that came about in one way."""
+
+    way: str  # network, or the LLM
+    n: int
+    n_different: int
+
+    @property
+    def wording(self) -> str:
+        low, high = clopper_pearson(self.n_different, self.n)
+        return (
+            f"by {self.way} {self.n_different} of {self.n:,} differ (95 % interval {percent(low)} to {percent(high)})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +49,18 @@ class Audited:
     look: int  # the how-manieth audit of this plan
     floor: NoiseFloor | None = None  # None: the reference was asked once only, and never calibrated
     net: Excess | None = None  # changes beyond the reference's own, where it was asked twice
+    ways: tuple[ByWay, ...] = ()  # where networks labelled a part: theirs, and the others
     shares: pl.DataFrame | None = None  # label shares with intervals, where single labels can't be promised
 
     @property
     def unreachable(self) -> str | None:
         """Why the target can't be kept by single labels at all; None where it can."""
         return beyond_reach(self.floor, self.certificate.target) if self.floor else None
+
+    @property
+    def ways_wording(self) -> str | None:
+        """How the audited labels do by the way they came about; None where all came about in one."""
+        return "; ".join(one.wording for one in self.ways) or None
 
     @property
     def net_wording(self) -> str | None:
@@ -117,7 +142,21 @@ def _audit_of(plan: Plan, name: str, looked: Looked, aim: Aim, floor: NoiseFloor
         net = excess(differs, flipped)
         floor = NoiseFloor(classifier=name, n=len(flipped), n_flipped=int(flipped.sum()))
     shares = _shares(plan, name, mine, both) if floor and beyond_reach(floor, aim.target) else None
-    return Audited(certificate=certificate, look=aim.look, floor=floor, net=net, shares=shares)
+    ways = _ways(both, looked.labels, name, differs)
+    return Audited(certificate=certificate, look=aim.look, floor=floor, net=net, ways=ways, shares=shares)
+
+
+def _ways(both: pl.DataFrame, labels: pl.DataFrame, name: str, differs: npt.NDArray[np.bool_]) -> tuple[ByWay, ...]:
+    """Networks' labels apart from the others', where there are both among those audited, or networks' alone."""
+    how = labels.filter(pl.col("classifier") == name).select("conversation_id", "how")
+    told = both.select("conversation_id").join(how, on="conversation_id", how="left", maintain_order="left")["how"]
+    is_network = (told == NETWORK).fill_null(value=False).to_numpy()
+    if not is_network.any():
+        return ()
+    parts = (("networks", is_network), ("the LLM", ~is_network))
+    return tuple(
+        ByWay(way=way, n=int(mask.sum()), n_different=int(differs[mask].sum())) for way, mask in parts if mask.any()
+    )
 
 
 def _labels_of(frame: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -152,6 +191,7 @@ def as_json(one: Audited) -> dict[str, Any]:
         "noise_floor": one.floor.wording if one.floor else None,
         "unreachable": one.unreachable,
         "net": one.net_wording,
+        "ways": one.ways_wording,
         "shares": one.shares.to_dicts() if one.shares is not None else None,
     }
 
@@ -161,6 +201,6 @@ def lines(document: Sequence[dict[str, Any]]) -> list[str]:
     return [
         said
         for one in document
-        for said in (one["wording"], one["net"], one["noise_floor"], one["unreachable"])
+        for said in (one["wording"], one.get("ways"), one["net"], one["noise_floor"], one["unreachable"])
         if said is not None
     ]

@@ -21,7 +21,7 @@ from semtel_batch.quality.distribution import Halo, Pair, Shift, encode, halo, s
 from semtel_batch.quality.excess import Excess, NoiseFloor, excess, excess_interval
 from semtel_batch.records import Classifier
 from semtel_batch.studies.evaluate import judged
-from semtel_batch.studies.labelling import REUSED
+from semtel_batch.studies.labelling import REUSED, UNASKED
 
 _CHANGES = 10
 
@@ -165,7 +165,7 @@ def _paired(sides: Sides) -> pl.DataFrame:
     if sides.again is None:
         return pairs.with_columns(again=pl.lit(None, pl.String))
     # A label that was taken over from the first run is no second answer.
-    asked = sides.again.filter(pl.col("how") != REUSED).select(*key, again="label")
+    asked = sides.again.filter(~pl.col("how").is_in(UNASKED)).select(*key, again="label")
     return pairs.join(asked, on=key, how="left", maintain_order="left")
 
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 import polars as pl
 
 from semtel_batch.conversations import load_index
+from semtel_batch.network_plan import NETWORK
 from semtel_batch.plans import Plan
 from semtel_batch.results import conversations_folder, final_labels
 from semtel_batch.store import Store
 from semtel_batch.studies.evaluate import Origins
 
 REUSED = "reused"
+UNASKED = [REUSED, NETWORK]
+"""How labels come about that a run asked nobody for: no second answers, and of no prompt."""
 
 
 def labelled(store: Store, plan: Plan) -> pl.DataFrame:
     """Give all of a plan's items, one row a conversation and classifier: label, and where it comes from.
 
     Columns: conversation_id, row, classifier, label, how, stage, prompt (a number that names the request; null where
-    the label was taken from an earlier run), slot, n_tokens, weight (conversations of the same text).
+    nobody was asked for the label), slot, n_tokens, weight (conversations of the same text).
     """
     items = final_labels(store, plan)
     index = load_index(conversations_folder(store, plan), ["conversation_id", "first_row", "n_tokens"])
     request = pl.col("shard").cast(pl.Int64) * 2**32 + pl.col("request").cast(pl.Int64)
-    own = items.with_columns(prompt=pl.when(pl.col("how") != REUSED).then(request))
+    own = items.with_columns(prompt=pl.when(~pl.col("how").is_in(UNASKED)).then(request))
     chosen = own.select("row", "classifier", "label", "how", "stage", "prompt", "slot", "weight")
     return index.join(chosen, left_on="first_row", right_on="row", how="inner", maintain_order="left").rename(
         {"first_row": "row"}

@@ -10,7 +10,7 @@ import polars as pl
 from semtel_batch.plans import Plan
 from semtel_batch.records import Tier
 from semtel_batch.store import Store
-from semtel_batch.studies.labelling import REUSED, labelled
+from semtel_batch.studies.labelling import UNASKED, labelled
 
 _KEY = ["conversation_id", "classifier"]
 
@@ -27,10 +27,10 @@ def asked_again(store: Store, plan: Plan, besides: Collection[str] = ()) -> pl.D
             continue
         other = store.plan(row.id)
         if _way(other) == _way(plan):
-            found.append(labelled(store, other).filter((pl.col("how") != REUSED) & pl.col("label").is_not_null()))
+            found.append(labelled(store, other).filter(~pl.col("how").is_in(UNASKED) & pl.col("label").is_not_null()))
     if not found:
         return None
-    own = labelled(store, plan).filter(pl.col("how") != REUSED)
+    own = labelled(store, plan).filter(~pl.col("how").is_in(UNASKED))
     again = pl.concat(found).unique(_KEY, keep="first", maintain_order=True).join(own, on=_KEY, how="semi")
     return again if again.height else None
 

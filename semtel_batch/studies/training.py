@@ -6,6 +6,7 @@ of several folds had not seen; the threshold is certified on the last, which not
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from collections.abc import Sequence
@@ -49,6 +50,15 @@ def split(n: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
     order = np.random.default_rng(seed).permutation(n)
     n_calibrated = round(CALIBRATED_SHARE * n)
     return order[n_calibrated:], order[:n_calibrated]
+
+
+def is_learned(text_hash: bytes) -> bool:
+    """Whether a text is one to train on; else it is only ever checked against, by this network and all later ones.
+
+    The text itself decides, whatever data it comes in: so two networks can be held against labels that neither saw.
+    """
+    drawn = int.from_bytes(hashlib.blake2b(text_hash, digest_size=8, key=b"semtel-distil").digest(), "big")
+    return drawn >= CALIBRATED_SHARE * 2**64
 
 
 def train(examples: Examples, card: Card) -> tuple[Network, Guide]:

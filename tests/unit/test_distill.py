@@ -15,11 +15,21 @@ from semtel_batch import tokens
 from semtel_batch.conversations import Columns, ingest, load_hashes, load_index
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadConfig, BadInput, StoreError
-from semtel_batch.networks import certified, data_hash, keep, learned_from, network_share, newest, planned, remove
+from semtel_batch.networks import (
+    certified,
+    data_hash,
+    keep,
+    learned_from,
+    network_share,
+    newest,
+    planned,
+    plans_of,
+    remove,
+)
 from semtel_batch.quality.certificate import Target
 from semtel_batch.records import Answer, Outcome
-from semtel_batch.studies.distill import Source, distil
-from semtel_batch.studies.training import check
+from semtel_batch.studies.distill import Against, Labelled, Source, against, distil
+from semtel_batch.studies.training import Examples, check, is_learned
 from semtel_batch.transport.replies import answer_from
 from semtel_batch.vectors import Window, pooled, read, split
 from tests.unit.small_job import TOPIC
@@ -35,14 +45,19 @@ def _source(n: int = 500, seed: int = 1) -> Source:
     labels: list[str | None] = [TOPIC.label_names[i] for i in y]
     labels[::10] = [None] * len(labels[::10])
     return Source(
-        embeddings=x.astype(np.float16),
-        labels=labels,
+        run=Labelled(
+            text_hashes=[f"{seed}-{i}".encode() for i in range(n)], embeddings=x.astype(np.float16), labels=labels
+        ),
         embedding_model="small",
         reference="plan 1",
         data_hash="d1",
         created_at="2026-11-25T10:00:00+00:00",
         seed=seed,
     )
+
+
+def _with_labels(source: Source, labels: list[str | None]) -> Source:
+    return replace(source, run=replace(source.run, labels=labels))
 
 
 def test_a_run_becomes_a_network_with_the_words_of_its_certificate(tmp_path: Path) -> None:
@@ -69,11 +84,42 @@ def test_a_later_run_is_compared_with_the_network_of_before() -> None:
     assert later.drift is not None
     assert later.held is not None
     assert later.previous.n == later.held.n
+    assert later.against is not None
+    assert later.against.n == later.held.n
+    assert later.against.verdict in ("better", "worse", "no different")
+
+
+def test_the_sign_of_what_changed_is_tested_exactly() -> None:
+    assert Against(n=100, n_gained=9, n_lost=0, p_value=0.004).verdict == "better"
+    assert Against(n=100, n_gained=0, n_lost=9, p_value=0.004).verdict == "worse"
+    assert Against(n=100, n_gained=3, n_lost=2, p_value=1.0).verdict == "no different"
+    network = distil(TOPIC, _source(200), TARGET, None).network
+    assert network is not None
+    sample = Examples(embeddings=np.eye(3, 12, dtype=np.float32), labels=np.arange(3))
+    same = against(network, network, sample)
+    assert (same.n_gained, same.n_lost, same.p_value) == (0, 0, 1.0)
+
+
+def test_other_runs_labels_are_learned_and_never_checked_against() -> None:
+    more = _source(600, 2)
+    alone = distil(TOPIC, _source(200), TARGET, None).network
+    both = distil(TOPIC, replace(_source(200), also=(more.run,), also_plans=("2",)), TARGET, None).network
+    assert alone is not None
+    assert both is not None
+    assert both.card.n_calibrated == alone.card.n_calibrated
+    learned = [
+        one
+        for one, label in zip(more.run.text_hashes, more.run.labels, strict=True)
+        if label is not None and is_learned(one)
+    ]
+    assert both.card.n_trained == alone.card.n_trained + len(learned)
+    assert plans_of(both.card) == ("1", "2")
+    assert 0.5 < sum(map(is_learned, more.run.text_hashes)) / 600 < 0.7
 
 
 @pytest.mark.parametrize("labels", [[None] * 300, ["Travel"] * 300, ["no such label"] * 300])
 def test_what_cannot_be_learned_is_said(labels: list[str | None]) -> None:
-    made = distil(TOPIC, replace(_source(300), labels=labels), TARGET, None)
+    made = distil(TOPIC, _with_labels(_source(300), labels), TARGET, None)
     assert made.network is None
     assert made.problem
 
@@ -187,7 +233,7 @@ def test_networks_are_private_and_found_by_the_plan_they_learned_from(tmp_path: 
 
 def test_more_labels_make_another_network_beside_the_first(tmp_path: Path) -> None:
     few, more = _source(400), replace(_source(400), created_at="2026-11-26T10:00:00+00:00")
-    few = replace(few, labels=[None if i % 3 == 0 else one for i, one in enumerate(few.labels)])
+    few = _with_labels(few, [None if i % 3 == 0 else one for i, one in enumerate(few.run.labels)])
     made = [distil(TOPIC, one, TARGET, None).network for one in (few, more)]
     places = [keep(tmp_path, network) for network in made if network is not None]
     assert len(set(places)) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 import pytest
 from fake_provider import FakeClock, FakeProvider, failed, first_labels
 from small_job import BATCH_NAIVE, EXPERTISE, PLAN_ID, TOPIC, Job, endpoint, packed, price, texts
@@ -23,6 +25,8 @@ from small_job import plan as small_plan
 from test_planner import OPENAI, job
 
 from semtel_batch.audit.project import audit
+from semtel_batch.console import Console, Options, Streams
+from semtel_batch.console.report_view import networks_kept
 from semtel_batch.embedders import with_embedders
 from semtel_batch.errors import BadInput, Infeasible
 from semtel_batch.network_plan import AtHand, Embedder, Embedding, NetworkShare, NetworkTier
@@ -36,6 +40,8 @@ from semtel_batch.results import final_labels
 from semtel_batch.rows import PlanState
 from semtel_batch.runner import Runner
 from semtel_batch.store import Store
+from semtel_batch.studies import certify
+from semtel_batch.studies.labelling import labelled
 from semtel_batch.transport.shardfile import Call
 from semtel_batch.vectors import PATH
 
@@ -394,4 +400,40 @@ def test_data_that_networks_do_not_know_is_not_sent_to_the_llm_unasked(tmp_path:
     runner(replace(made, plan=with_budget), provider).collect(wait=True)
     assert final_labels(made.store, made.plan)["label"].null_count() == 0
     assert asked(provider)["embed"] == 1
+    made.store.close()
+
+
+def test_an_audit_counts_networks_labels_apart(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE)
+    runner(made, FakeProvider(behave=serves)).collect(wait=True)
+    labels = labelled(made.store, made.plan)
+    assert labels.filter(labels["how"] == "network")["prompt"].null_count() == 10
+    # A reference that gives the first label to everything: of networks' topics three differ, the trains'.
+    first = labels.with_columns(label=pl.when(pl.col("classifier") == "topic").then(pl.lit("Technology")))
+    aim = certify.Aim(target=certify.target_of(0.9, 0.05, 1), look=1, model="m")
+    topic, expertise = certify.audit(made.plan, certify.Looked(labels=labels, reference=first), aim)
+    assert [(one.way, one.n, one.n_different) for one in topic.ways] == [("networks", 6, 3), ("the LLM", 1, 0)]
+    assert "by networks 3 of 6 differ" in str(certify.as_json(topic)["ways"])
+    assert expertise.ways == ()
+    made.store.close()
+
+
+def test_what_networks_do_stands_in_plan_and_report(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE)
+    runner(made, FakeProvider(behave=serves)).collect(wait=True)
+    told = report(made.store, made.plan, final_labels(made.store, made.plan))
+    assert [(one.classifier, one.n_kept, one.n) for one in told.networks] == [("topic", 6, 7), ("expertise", 4, 7)]
+    kept = "kept topic 85.7 % of 80 % planned (70.8 % to 87.3 %), expertise 57.1 % of 80 % planned (70.8 % to 87.3 %)"
+    assert networks_kept(told.networks) == kept
+    stdout = io.StringIO()
+    Console(Options(), Streams(stdin=io.StringIO(), stdout=stdout, stderr=io.StringIO()), {}).show_plan(
+        made.plan, explain=True
+    )
+    shown = " ".join(stdout.getvalue().split())
+    assert (
+        "need no request for 30 % (10 % to 90 %) of the conversations (topic, expertise), assumed for this data"
+        in shown
+    )
+    assert "8 embeddings in 24 h batch for $0.01" in shown
+    assert "≥ 95 %" in shown
     made.store.close()

@@ -12,9 +12,9 @@ from semtel_batch.studies.certify import Aim, Looked, as_json, audit, sample_for
 
 
 def labels(given: list[str | None], first: int = 0) -> pl.DataFrame:
-    rows = [(f"c{first + i}", "topic", label) for i, label in enumerate(given)]
+    rows = [(f"c{first + i}", "topic", label, "exact") for i, label in enumerate(given)]
     return pl.DataFrame(
-        rows, schema={"conversation_id": pl.String, "classifier": pl.String, "label": pl.String}, orient="row"
+        rows, schema=dict.fromkeys(("conversation_id", "classifier", "label", "how"), pl.String), orient="row"
     )
 
 

@@ -191,7 +191,7 @@ class Batching:
         """Keep what a cancelled batch has answered, and let the rest of its requests be asked in realtime."""
         if not self._work.take_in_executed(row, receipt):
             remove_files(row.shard)
-            self._work.store.take_back_shard(row.shard, Tier.REALTIME, self._work.clock.now())
+            self._work.store.move_shard(row.shard, Tier.REALTIME, has_stopped=True)
             reach("hedge.shard-moved")
 
     def _refuse(self, row: ShardRow, progress: Progress) -> None:

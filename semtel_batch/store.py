@@ -278,17 +278,12 @@ class Store:
             ended = {"state": ShardState.ENDED, "ended_at": at.isoformat()}
             t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(**nothing, **ended))
 
-    def move_shard(self, shard: Shard, tier: Tier) -> None:
-        """Let a shard, or what is left of one that answers at once, be asked in another tier."""
-        c = tables.shards.c
-        states = [ShardState.CUT, ShardState.SUBMITTED] if shard.tier.is_at_once else [ShardState.CUT]
+    def move_shard(self, shard: Shard, tier: Tier, *, has_stopped: bool = False) -> None:
+        """Let a shard, or what is left of one that answers at once or whose batch stopped, be asked in another tier."""
+        c, is_left = tables.shards.c, shard.tier.is_at_once or has_stopped
+        states = [ShardState.CUT, ShardState.SUBMITTED] if is_left else [ShardState.CUT]
         with self._transaction() as t:
             t.execute(update(tables.shards).where(c.id == shard.id, c.state.in_(states)).values(tier=tier))
-
-    def take_back_shard(self, shard: Shard, tier: Tier, at: datetime) -> None:
-        """Let what a cancelled batch has not answered be asked in another tier; its answers so far stay."""
-        ended = {"state": "ended", "ended_at": at.isoformat()}
-        self._update_submission(shard, ended, {"state": ShardState.CUT, "tier": tier})
 
     def end_shard(self, shard: Shard, at: datetime, packs: Sequence[Packs] = ()) -> None:
         """All answers of a shard are written down; its generation ends with its last shard.
@@ -385,18 +380,18 @@ class Store:
                 "error_message": progress.error_message,
                 "ended_at": at.isoformat(),
             },
-            {"state": ShardState.CUT},
+            shard_state=ShardState.CUT,
         )
 
     def _update_submission(
-        self, shard: Shard, values: dict[str, Any], shard_values: dict[str, Any] | None = None
+        self, shard: Shard, values: dict[str, Any], *, shard_state: ShardState | None = None
     ) -> None:
         c = tables.submissions.c
         newest = select(func.max(c.number)).where(c.shard_id == shard.id).scalar_subquery()
         with self._transaction() as t:
             t.execute(update(tables.submissions).where(c.shard_id == shard.id, c.number == newest).values(**values))
-            if shard_values:
-                t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(**shard_values))
+            if shard_state is not None:
+                t.execute(update(tables.shards).where(tables.shards.c.id == shard.id).values(state=shard_state))
 
     def submissions(self, plan_id: str) -> dict[int, list[Submission]]:
         """All tries of a plan's shards, oldest first, by shard id."""

@@ -48,6 +48,7 @@ class Family:
     flex: bool = False  # OpenAI serves it at half price when there is room; no later model will have it
     azure_flex: bool = False
     decisions_model: str | None = None  # the one name that /v1/decisions takes
+    regional_surcharge: bool = False  # released since 2026-03-05: a tenth dearer at OpenAI's regional hosts
     is_embedding: bool = False
     is_generic: bool = False  # not a family we know: a compatible server's own model
 
@@ -70,6 +71,7 @@ _GPT_6 = Family(
     max_output_tokens=128_000,
     long_context_over=272_000,
     reply_overhead=2,
+    regional_surcharge=True,
 )
 _GPT_5_6 = replace(_GPT_6, name="gpt-5.6", pattern=r"gpt-5\.6", encoding_known=True, flex=True)
 # At effort none, and only there, these take temperature and give logprobs.
@@ -84,8 +86,16 @@ _GPT_5_4 = Family(
     reply_overhead=2,
     azure_batch=True,
     flex=True,
+    regional_surcharge=True,
 )
-_GPT_5_2 = replace(_GPT_5_4, name="gpt-5.2", pattern=r"gpt-5\.[23]", context_window=400_000, long_context_over=None)
+_GPT_5_2 = replace(
+    _GPT_5_4,
+    name="gpt-5.2",
+    pattern=r"gpt-5\.[23]",
+    context_window=400_000,
+    long_context_over=None,
+    regional_surcharge=False,
+)
 # Knows no effort below minimal, refuses temperature, and reasons a little even so.
 _GPT_5 = Family(
     name="gpt-5",
@@ -262,6 +272,11 @@ FAMILIES: tuple[Family, ...] = (
 def is_openai(kind: str, base_url: str) -> bool:
     """Whether an endpoint of this kind and address is OpenAI itself, and not a gateway that behaves like it."""
     return kind == "openai" and base_url == OPENAI_URL
+
+
+def is_regional(kind: str, base_url: str) -> bool:
+    """Whether an endpoint is one of OpenAI's hosts for data residency, such as eu.api.openai.com."""
+    return kind == "openai" and re.match(r"https://[a-z]{2}\.api\.openai\.com(/|$)", base_url) is not None
 
 
 def family_of(model: str) -> Family:

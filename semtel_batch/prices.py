@@ -17,7 +17,7 @@ from typing import Literal
 import genai_prices
 
 from semtel_batch.errors import PriceUnknown
-from semtel_batch.families import Family, family_of
+from semtel_batch.families import Family, family_of, is_regional
 from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierOverride, TierPrice
 
 SELF_HOSTED = "self-hosted: no price given (set [endpoint.price] to count what the machine costs)"
@@ -28,7 +28,7 @@ _SAMPLE_TOKENS = 1_000
 _PER_MTOK = Decimal(1_000_000) / _SAMPLE_TOKENS
 _CONTEXTS = {Tier.BATCH: {"processing": "batch"}, Tier.FLEX: {"service_tier": "flex"}}
 _HALF = Decimal("0.5")
-_DATA_ZONE = Decimal("1.1")
+_REGIONAL = Decimal("1.1")  # of what is kept in a region: Azure's Data Zone, OpenAI's regional hosts
 _HORIZON_DAYS = 14  # for which price changes that are known already are looked up
 
 # genai-prices has no batch variant for embeddings. OpenAI's price list, seen 2026-11-22.
@@ -121,7 +121,10 @@ def _short_price(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
     standard = _zoned(endpoint, _standard(endpoint, at))
     if endpoint.kind is EndpointKind.COMPATIBLE:
         standard = replace(standard, source=f"{standard.source}; this server may charge otherwise")
-    return standard if tier is Tier.REALTIME else _other_tier(endpoint, tier, standard, at)
+    price = standard if tier is Tier.REALTIME else _other_tier(endpoint, tier, standard, at)
+    # OpenAI's guide, seen 2026-11-22: a tenth more at hosts for data residency, for models since 2026-03-05.
+    is_dearer = family.regional_surcharge and is_regional(endpoint.kind, endpoint.base_url)
+    return _dearer(price, "OpenAI's regional hosts") if is_dearer else price
 
 
 def _other_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: datetime) -> TierPrice:
@@ -224,15 +227,17 @@ def _published_tier(endpoint: Endpoint, tier: Tier, standard: TierPrice, at: dat
 
 def _zoned(endpoint: Endpoint, price: TierPrice) -> TierPrice:
     """A Data Zone deployment's price: a tenth above Global, as Azure's meters have it for gpt-4.1-mini."""
-    if not endpoint.data_zone:
-        return price
-    return TierPrice(
-        tier=price.tier,
-        input_usd=price.input_usd * _DATA_ZONE,
-        cached_usd=price.cached_usd * _DATA_ZONE,
-        cache_write_usd=price.cache_write_usd * _DATA_ZONE,
-        output_usd=price.output_usd * _DATA_ZONE,
-        source=f"{price.source} × {_DATA_ZONE} for Data Zone",
+    return _dearer(price, "Data Zone") if endpoint.data_zone else price
+
+
+def _dearer(price: TierPrice, where: str) -> TierPrice:
+    return replace(
+        price,
+        input_usd=price.input_usd * _REGIONAL,
+        cached_usd=price.cached_usd * _REGIONAL,
+        cache_write_usd=price.cache_write_usd * _REGIONAL,
+        output_usd=price.output_usd * _REGIONAL,
+        source=f"{price.source} × {_REGIONAL} for {where}",
     )
 
 

@@ -13,6 +13,7 @@ from semtel_batch.clock import SystemClock
 from semtel_batch.commands.session import open_session
 from semtel_batch.commands.sides import is_plan
 from semtel_batch.commands.trials import Course, grown, sampled, trial_of
+from semtel_batch.console.figures import share
 from semtel_batch.errors import BadInput, Incomplete
 from semtel_batch.plans import Plan
 from semtel_batch.pseudonyms import under_pseudonyms
@@ -110,7 +111,10 @@ def _try(session: Session, sides: tuple[str, ...], wish: Mapping[str, Any], crit
 
 def _audits(seen: Sequence[Watched]) -> list[tuple[str, str]]:
     return [
-        ("waves", f"{w.classifier}: {w.seen.n_different} of {w.seen.n} audited differ, {w.limit:.1%} may: {w.standing}")
+        (
+            "waves",
+            f"{w.classifier}: {w.seen.n_different} of {w.seen.n} audited differ, {share(w.limit)} may: {w.standing}",
+        )
         for w in seen
     ]
 

@@ -15,6 +15,7 @@ from semtel_batch.commands.session import open_session
 from semtel_batch.compose.compress.backends import check, open_compressor
 from semtel_batch.compose.prompt import measure
 from semtel_batch.config import Settings
+from semtel_batch.console.figures import share
 from semtel_batch.errors import BadConfig, BadInput, PriceUnknown
 from semtel_batch.legs import encoding_of
 from semtel_batch.prices import price_of
@@ -118,7 +119,7 @@ def _show(session: Session, target: Path, found: tuple[Classifier, int, int], sa
         )
         return
     say = session.console.show_text
-    say(f"{target}: {before:,} tokens a request besides the conversations become {after:,} ({after / before:.0%}).")
+    say(f"{target}: {before:,} tokens a request besides the conversations become {after:,} ({share(after / before)}).")
     for one in savings:
         say(f"{_REQUESTS:,} requests at {one.endpoint} ({one.tier}) cost ${one.usd:.4f} less.")
     say("Less where the provider has the prompt in its cache.")

@@ -11,6 +11,7 @@ from typing import Any
 
 from semtel_batch.clock import SystemClock
 from semtel_batch.commands.sides import crossed, find_side, is_plan
+from semtel_batch.console.figures import share
 from semtel_batch.conversations import Columns
 from semtel_batch.engines.local import Wish, make_plan
 from semtel_batch.errors import BadInput, Incomplete
@@ -151,20 +152,20 @@ def grown(course: Course, found: Sequence[Comparison], *, accept_shift: bool) ->
         population = course.plan(store, 0, 0).data.n_population or 0
     counts: list[Any] = []
     seen: tuple[Watched, ...] = ()
-    for number, share in enumerate(course.trial.waves, 1):
+    for number, part in enumerate(course.trial.waves, 1):
         if why := why_stop(found, seen, accept_shift=accept_shift):
-            return seen, f"stopped before the wave to {share:.0%}: {why}"
+            return seen, f"stopped before the wave to {share(part)}: {why}"
         due = asks(course.trial, number, population)
         if not due:
             continue
-        course.carry_out(due, f"Wave to {share:.0%} of {population:,}")
+        course.carry_out(due, f"Wave to {share(part)} of {population:,}")
         with course.session.store() as store:
             a, b = (labelled(store, course.plan(store, number, side)) for side in (0, 1))
         counts.append(audited(a, b))
         seen = watched(course.trial, counts)
         for w in seen:
             course.session.console.say(
-                f"{w.classifier}: {w.seen.n_different} of {w.seen.n} audited differ, {w.limit:.1%} may: {w.standing}"
+                f"{w.classifier}: {w.seen.n_different} of {w.seen.n} audited differ, {share(w.limit)} may: {w.standing}"
             )
     why = why_stop((), seen, accept_shift=True)
     return seen, f"the last wave is in, but {why}" if why else None

@@ -22,8 +22,8 @@ from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_with
 from semtel_batch.planner.cascade import doubted, doubted_tier, second_endpoint
 from semtel_batch.planner.evidence import quality
-from semtel_batch.planner.fallback import Fallback, divided, fallback
-from semtel_batch.planner.interval import Spread, either_price, interval
+from semtel_batch.planner.fallback import Fallback, divided, fallback, has_realtime
+from semtel_batch.planner.interval import Interval, Spread, either_price, interval, without_room
 from semtel_batch.planner.job import Job, groups
 from semtel_batch.planner.learned import Known, Versions, counted_as
 from semtel_batch.planner.lines import Part, Priced
@@ -127,7 +127,7 @@ def estimate(
     time_s = max(run_s, compress_s)
     other = [(one.part.spread, one.price, one.endpoint.priced_as) for one in escalated]
     within = interval(usd, [(one.part.spread, one.price) for one in priced], job.learned, case.model, other)
-    within = either_price(within, usd, [_later(job, one.part, one.price, one.endpoint, time_s) for one in asked])
+    within = _if_dearer(case, within, usd, asked, time_s)
     return Draft(
         estimate=Estimate(
             strategy=strategy,
@@ -190,6 +190,20 @@ def _later(job: Job, part: Part, price: TierPrice, endpoint: Endpoint, time_s: f
     if change is None or change.on > until.date():
         return Decimal(0)
     return sum((change.price.cost_usd(one) - price.cost_usd(one) for one in (part.usage, part.surcharge)), Decimal(0))
+
+
+def _if_dearer(case: _Case, within: Interval, usd: Decimal, asked: Sequence[Priced], time_s: float) -> Interval:
+    """The interval with what is not the estimate's to know: prices that change meanwhile, and whether flex has room."""
+    later = [_later(case.job, one.part, one.price, one.endpoint, time_s) for one in asked]
+    return without_room(either_price(within, usd, later), usd, [_dearer_at_once(case, one) for one in asked])
+
+
+def _dearer_at_once(case: _Case, one: Priced) -> Decimal:
+    """What more a part costs in realtime that flex may have no room for; nothing where it can't be asked there."""
+    if one.part.tier is not Tier.FLEX or not has_realtime(case.job, one.endpoint):
+        return Decimal(0)
+    realtime = case.job.prices.prices[one.endpoint.name, Tier.REALTIME]
+    return max(Decimal(0), realtime.cost_usd(one.part.usage) - one.price.cost_usd(one.part.usage))
 
 
 def _of_what_is_asked(case: _Case, share: Known) -> Known:

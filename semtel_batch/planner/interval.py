@@ -130,12 +130,21 @@ def either_price(within: Interval, usd: Decimal, differences: Sequence[Decimal])
     `differences` are what each part's bill would be more, or less, at the later price: the upper end bears all that
     are more, the lower end all that are less.
     """
+    return _stretched(within, usd, differences, ("price change", "published"))
+
+
+def without_room(within: Interval, usd: Decimal, differences: Sequence[Decimal]) -> Interval:
+    """The interval where flex may have no room, and all of it is asked dearer: the upper end bears that."""
+    return _stretched(within, usd, differences, ("no room for flex", "assumed"))
+
+
+def _stretched(within: Interval, usd: Decimal, differences: Sequence[Decimal], told: tuple[str, str]) -> Interval:
     more = sum((one for one in differences if one > 0), Decimal(0))
     less = sum((one for one in differences if one < 0), Decimal(0))
     if not more and not less:
         return within
     low, high = max(Decimal(0), usd + less), usd + more
-    cause = Uncertainty(what="price change", usd_low=low, usd_high=high, basis="published")
+    cause = Uncertainty(what=told[0], usd_low=low, usd_high=high, basis=told[1])
     return Interval(
         usd_low=max(Decimal(0), within.usd_low + less),
         usd_high=within.usd_high + more,

@@ -33,7 +33,7 @@ def test_a_sample_a_verdict_and_waves(project: Project) -> None:
     found = project.done("compare", *asked, "--yes").document
     (topic,) = found["classifiers"]
     assert (found["verdict"], topic["n"], topic["n_same"], topic["noise"]) == ("aligned", 200, 200, 0.0)
-    assert found["waves"] == ["topic: 0 of 400 audited differ, 1.5% may: certified"]
+    assert found["waves"] == ["topic: 0 of 400 audited differ, 1.5 % may: certified"]
     # A: the sample twice and two audits; B: every conversation once.
     assert billed(project) == 2 * 200 + 2 * 200 + 800
 
@@ -52,7 +52,7 @@ def test_a_model_that_went_wrong_is_stopped_before_its_waves(project: Project) -
     assert found["classifiers"][0]["n_same"] < 140
     assert found["classifiers"][0]["noise"] is None
     if found["verdict"] == "shifted":
-        assert "stopped before the wave to 100%" in found["stopped"]
+        assert "stopped before the wave to 100 %" in found["stopped"]
     else:
         assert ": alarm" in found["waves"][0]
 

@@ -60,3 +60,14 @@ def test_at_one_price_batch_goes_before_flex_and_before_its_deadline_flex_is_hal
     assert (day.chosen.strategy.tier, hour.chosen.strategy.tier) == (Tier.BATCH, Tier.FLEX)
     assert any("while there is room" in a.reason for a in day.alternatives if a.estimate.strategy.tier is Tier.FLEX)
     assert any("while there is room" in line for line in hour.warnings)
+
+
+def test_the_upper_end_of_flex_bears_that_there_is_no_room() -> None:
+    """What flex refuses is asked in realtime, at twice the price, where that is offered; elsewhere it stays owed."""
+    both, alone = replace(OPENAI, tiers=(Tier.REALTIME, Tier.FLEX)), replace(OPENAI, tiers=(Tier.FLEX,))
+    with_way_out, without = (choose(job(recipes=["flex"], endpoints=(one,))).chosen for one in (both, alone))
+    first = sum(line.usd for line in with_way_out.lines if line.tier is Tier.FLEX)
+    assert with_way_out.usd_high > with_way_out.usd + first > without.usd_high
+    assert [one.what for one in with_way_out.uncertainties].count("no room for flex") == 1
+    assert all(one.what != "no room for flex" for one in without.uncertainties)
+    assert with_way_out.usd - with_way_out.usd_low < first / 2

@@ -306,6 +306,20 @@ def test_a_data_zone_costs_a_tenth_more_in_every_tier() -> None:
     assert price_of(zone, Tier.BATCH, NOW).input_usd == Decimal("0.22")  # as Azure's meter has it
 
 
+@pytest.mark.parametrize(("model", "times"), [("gpt-6-luna", "1.1"), ("gpt-5.4-mini", "1.1"), ("gpt-5-mini", "1")])
+def test_a_regional_host_costs_a_tenth_more_for_models_since_march_2026(model: str, times: str) -> None:
+    plain = replace(endpoint(model), base_url="https://api.openai.com/v1")
+    there = replace(plain, base_url="https://eu.api.openai.com/v1")
+    for tier in (Tier.REALTIME, Tier.BATCH):
+        near, far = price_of(plain, tier, NOW), price_of(there, tier, NOW)
+        assert (far.input_usd, far.output_usd) == (near.input_usd * Decimal(times), near.output_usd * Decimal(times))
+        assert ("regional" in far.source) == (times != "1")
+    gateway = replace(plain, base_url="https://eu.api.openai.com.example/v1")
+    own = replace(there, price=PriceOverride(input_usd=Decimal(1), output_usd=Decimal(2)))
+    assert price_of(gateway, Tier.REALTIME, NOW) == price_of(plain, Tier.REALTIME, NOW)
+    assert price_of(own, Tier.REALTIME, NOW).input_usd == 1
+
+
 def test_a_price_that_is_known_to_change_is_found_with_its_day() -> None:
     """The list has gpt-5.6-luna at a fifth from 2026-07-30 on."""
     at = endpoint("gpt-5.6-luna")

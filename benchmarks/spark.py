@@ -3,11 +3,13 @@
 python benchmarks/spark.py                  all of it
 python benchmarks/spark.py read 20000       reading and counting 20,000 conversations, local[2] beside one machine
 python benchmarks/spark.py share            one process beside local[4] under one limit, counted by the sandbox
+python benchmarks/spark.py memory           what the driver's process takes to plan one and five million conversations
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         if part in ("all", "read"):
             read(Path(folder), n)
+        if part in ("all", "memory"):
+            memory(Path(folder))
         if part in ("all", "share"):
             with running_process(Settings(model_behind="scripted", rpm=RPM, burst_s=1.0, latency_s=0.05)) as sandbox:
                 share(Path(folder), sandbox)
@@ -75,6 +79,47 @@ def read(folder: Path, n: int) -> None:
     say(f"  one machine      {here:6.1f} s")
     say(f"  Spark, local[2]  {first:6.1f} s, and {started:.1f} s to start it")
     say(f"  Spark, again     {again:6.1f} s, {(again - here) * 100_000 / n:+.1f} s per 100,000 conversations")
+
+
+def memory(folder: Path) -> None:
+    """Plan short conversations in a process of their own, whose peak of memory is told; Java's and workers' is not."""
+    for engine in ("local", "spark"):
+        peaks = []
+        for n in (1_000_000, 5_000_000):
+            project, data = folder / f"{engine}-{n}", folder / f"data-{n}"
+            write_short(data, n)
+            arguments = ["--project", str(project), "plan", str(data), "-c", "topic", "--engine", engine]
+            began = time.monotonic()
+            ended = subprocess.run(
+                [sys.executable, "-c", PLAN, *arguments],
+                env=os.environ | {"OPENAI_API_KEY": "any"},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            peaks.append(int(ended.stdout) * 1024)
+            say(f"  {engine:6} {n:10,} conversations  {peaks[-1] / 2**20:7,.0f} MiB  {time.monotonic() - began:5.0f} s")
+        say(f"  {engine:6} {(peaks[1] - peaks[0]) / 4_000_000:4.0f} bytes for each one more")
+
+
+PLAN = """\
+import os, resource, sys
+from semtel_batch.cli import main
+kept, sys.stdout = sys.stdout, open(os.devnull, "w")
+main(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=kept)
+"""
+
+
+def write_short(folder: Path, n: int) -> None:
+    """Conversations of a line, all different, in files of 250,000."""
+    if folder.exists():
+        return
+    folder.mkdir()
+    for first in range(0, n, 250_000):
+        rows = pl.int_range(first, first + 250_000, eager=True)
+        text = pl.format("user: conversation {} about my order", pl.lit(rows))
+        frame = pl.DataFrame({"conversation_id": rows.cast(pl.String).str.zfill(12)}).with_columns(text=text)
+        frame.write_parquet(folder / f"part-{first:010d}.parquet")
 
 
 def share(folder: Path, sandbox: SandboxHandle) -> None:

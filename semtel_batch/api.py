@@ -6,6 +6,7 @@ those of `semtel_batch.errors`, whose messages say what, which one and what to d
 
 from __future__ import annotations
 
+import html
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -155,6 +156,10 @@ class PlanHandle:
             f"<plan {self.id} of {self.plan.data.source}: {self.plan.recipe}, "
             f"${self.cost_usd:.4f} (at most ${self.most_usd:.4f})>"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the same as `print`."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         text = io.StringIO()

@@ -32,7 +32,13 @@ def kind_of(data: object) -> Kind:
         return Kind.POLARS
     if isinstance(data, pl.LazyFrame):
         return Kind.LAZY
-    library, name = type(data).__module__.partition(".")[0], type(data).__name__
+    module, name = type(data).__module__, type(data).__name__
+    library = module.partition(".")[0]
+    if module.startswith("pyspark.sql.connect"):
+        raise BadData(
+            "A DataFrame of Spark Connect lies on another machine, whose executors can't be told what to do: "
+            "give frame.toArrow(), or one of a classic Spark session."
+        )
     for kind in (Kind.ARROW, Kind.PANDAS, Kind.SPARK):
         if kind.value == f"{library}.{name}":
             return kind

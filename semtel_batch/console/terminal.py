@@ -365,6 +365,7 @@ def _screen(stream: IO[str], environ: Mapping[str, str]) -> rich.console.Console
         file=stream,
         force_terminal=terminal,
         force_interactive=terminal,
+        force_jupyter=None if stream in (sys.stdout, sys.stderr) else False,  # what is kept as text is not drawn too
         color_system=kind,
         no_color=not coloured,
         width=max(width, _NARROWEST) if width else None,

@@ -64,6 +64,7 @@ def test_a_plan_is_made_run_and_found_again_inside_a_running_loop(project: Path)
         assert plan.plan.objective.deadline_s == 3600
         assert f"Plan {plan.id}" in str(plan)
         assert plan.id in repr(plan)
+        assert plan._repr_html_().startswith("<pre>") and f"Plan {plan.id}" in plan._repr_html_()
         assert plan.status().state is PlanState.PLANNED
         assert plan.submit().state is PlanState.DONE
         labels: pd.DataFrame = plan.labels()

@@ -40,6 +40,7 @@ from semtel_batch.transport.protocol import Transport
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceReader
 
@@ -379,6 +380,35 @@ def test_what_spark_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
     with pytest.raises(BadInput, match="Spark needs Java 17 or later, and there is none"):
         Cluster(None)
+
+
+def test_workers_run_the_drivers_python_in_a_session_that_others_began(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYSPARK_PYTHON")
+    monkeypatch.setattr(cluster.spark.sparkContext, "pythonExec", "python-without-our-packages")
+    assert cluster.each(str, [3, 4], tmp_path) == ["3", "4"]
+    assert cluster.spark.sparkContext.pythonExec == "python-without-our-packages", "the user's own work is as before"
+
+
+def test_a_package_that_executors_lack_is_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = """An exception was thrown from the Python worker: Traceback (most recent call last):
+  File "worker.py", line 4207, in invoke_udf
+    func = read()
+ModuleNotFoundError: No module named 'semtel_batch'
+ SQLSTATE: 38000
+\tat org.apache.spark.api.python.BasePythonRunner.read(PythonRunner.scala:145)"""
+
+    def failing(*_: object) -> None:
+        raise PySparkException(said)
+
+    monkeypatch.setattr(cluster.spark, "range", failing)
+    with pytest.raises(
+        BadInput, match=r"lacks a package \(ModuleNotFoundError: No module named 'semtel_batch'\): inst"
+    ):
+        cluster.each(str, [1], tmp_path)
 
 
 def test_a_master_that_spark_refuses_ends_in_one_sentence(tmp_path: Path, data: str) -> None:

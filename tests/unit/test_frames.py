@@ -62,6 +62,12 @@ def test_what_is_no_frame_is_refused(data: object) -> None:
         kind_of(data)
 
 
+def test_a_frame_of_spark_connect_is_refused_with_what_to_give() -> None:
+    remote = type("DataFrame", (), {"__module__": "pyspark.sql.connect.dataframe"})()
+    with pytest.raises(BadData, match=r"lies on another machine.*give frame\.toArrow\(\)"):
+        kind_of(remote)
+
+
 def test_a_frame_that_fails_while_it_is_read_is_bad_data(tmp_path: Path) -> None:
     broken = FRAME.lazy().with_columns(turns=pl.col("conversation_id").str.to_integer())
     with pytest.raises(BadData, match=r"The polars.LazyFrame can't be read"):

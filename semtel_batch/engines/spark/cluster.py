@@ -43,6 +43,11 @@ class Cluster:
         `log` is where a Spark that is started here writes what it has to say; without it, on stderr.
         """
         running = SparkSession.getActiveSession()
+        if type(running).__module__.startswith("pyspark.sql.connect"):
+            raise BadInput(
+                "The Spark session that is running is one of Spark Connect, whose executors can't be told what to do: "
+                "use a classic session, or engine='local'."
+            )
         self._is_ours = running is None
         self._log = log if self._is_ours else None
         self.spark = running or _started(master, log)
@@ -57,8 +62,15 @@ class Cluster:
         return max(1, int(self.spark.sparkContext.defaultParallelism))
 
     @property
+    def _is_local(self) -> bool:
+        """Whether executors are on this machine."""
+        return str(self.spark.sparkContext.master).startswith("local")
+
+    @property
     def host(self) -> str:
         """The driver's address as executors know it."""
+        if self._is_local:
+            return "127.0.0.1"
         return str(self.spark.sparkContext.getConf().get("spark.driver.host", "127.0.0.1"))
 
     @property
@@ -76,18 +88,33 @@ class Cluster:
         task = partial(_in_executor, work, list(units), str(folder))
         try:
             self.spark.sparkContext.setJobGroup(_GROUP, "semtel-batch", interruptOnCancel=True)
-            with _pandas_3_allowed():
+            with _pandas_3_allowed(), self._own_python():
                 found = self.spark.range(0, len(units), 1, len(units)).mapInArrow(task, _RESULT).collect()
         except PySparkException as problem:
-            where = f" in {self._log}" if self._log else ""
-            raise StoreError(
-                f"Spark gave up ({_first_line(problem)}); look at its log{where}, and run again."
-            ) from problem
+            reason, where = _last_words(problem), f" in {self._log}" if self._log else ""
+            if reason.startswith("ModuleNotFoundError"):
+                raise BadInput(
+                    f"The Python of Spark's executors lacks a package ({reason}): install semtel-batch[spark] in it as "
+                    "here, or set PYSPARK_PYTHON to one that has it before the session starts."
+                ) from problem
+            raise StoreError(f"Spark gave up ({reason}); look at its log{where}, and run again.") from problem
         rows = sorted(found, key=lambda row: row["unit"])
         for row in rows:
             if row["kind"] is not None:
                 raise getattr(errors, row["kind"], SemtelError)(row["message"])
         return [row["value"] for row in rows]
+
+    @contextmanager
+    def _own_python(self) -> Iterator[None]:
+        """On this machine, have workers of a session that others began run this very Python, unless one is named."""
+        context = self.spark.sparkContext
+        theirs = context.pythonExec
+        if self._is_local and "PYSPARK_PYTHON" not in os.environ:
+            context.pythonExec = sys.executable
+        try:
+            yield
+        finally:
+            context.pythonExec = theirs
 
     def stop(self) -> None:
         """End what `each` has begun in another thread, which then raises."""
@@ -232,6 +259,14 @@ def _tried(work: Work, unit: Any, folder: str) -> tuple[str | None, str | None, 
         return work(unit), None, None
     except SemtelError as problem:
         return None, type(problem).__name__, str(problem)
+
+
+def _last_words(problem: BaseException) -> str:
+    """The last line of what was raised in a worker, above where in Java that was; else the first."""
+    python, _, _ = str(problem).partition("\n\tat ")
+    _, found, trace = python.partition("Traceback (most recent call last):")
+    lines = [line for line in trace.splitlines() if line.strip() and not line.startswith(" ")]
+    return lines[-1][:300] if found and lines else _first_line(problem)
 
 
 def _first_line(problem: BaseException) -> str:

@@ -201,7 +201,8 @@ def _about_changes(job: Job, chosen: Estimate, endpoint: Endpoint) -> Iterator[s
             yield (
                 f"From {change.on} on, {tier} of endpoint {endpoint.name!r} costs ${change.price.input_usd} in and "
                 f"${change.price.output_usd} out per million tokens instead of ${now.input_usd} and ${now.output_usd}: "
-                "the run may reach that day. The estimate is at today's price, its interval bears either."
+                "the run may reach that day. The estimate is at today's price, its interval bears either; --explain "
+                "says what submitting it then would cost."
             )
 
 

@@ -28,7 +28,7 @@ from semtel_batch.planner.mixing import Mixed, mix, nearest_mixes
 from semtel_batch.planner.points import price_all
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.slicing import edges
-from semtel_batch.planner.tradeoffs import frontier, steps
+from semtel_batch.planner.tradeoffs import at_later_prices, frontier, steps
 from semtel_batch.plans import Alternative, Estimate, Leg, Plan, PromptSize, seal
 from semtel_batch.prices import shutdown_problem
 from semtel_batch.records import Doubt, Endpoint, Stage, Tier, TierPrice
@@ -321,12 +321,14 @@ def _weighed(job: Job, plan: Plan, judged: Sequence[_Judged], limits: Sequence[C
     allowed = [draft.estimate for draft in runnable if _is_allowed(job, draft)]
     barred = [draft.estimate for draft in runnable if not _is_allowed(job, draft)]
     points = frontier([*allowed, *barred], plan.chosen)
+    later = at_later_prices(job.prices, plan.chosen)
     if not plan.mix:
-        return replace(plan, frontier=points, shadow_prices=steps(limits, allowed, barred, plan.chosen))
+        found = (*steps(limits, allowed, barred, plan.chosen), *later)
+        return replace(plan, frontier=points, shadow_prices=found)
     named = tuple(replace(one, name=f"mix of {plan.recipe}") if one.is_chosen else one for one in points)
     # Of a mix the program's own duals say what a limit costs; what evidence would save, they don't.
     evidence = steps((), allowed, barred, plan.chosen)
-    return replace(plan, frontier=named, shadow_prices=(*plan.shadow_prices, *evidence))
+    return replace(plan, frontier=named, shadow_prices=(*plan.shadow_prices, *evidence, *later))
 
 
 def _prices(job: Job, best: Draft) -> tuple[tuple[str, TierPrice], ...]:

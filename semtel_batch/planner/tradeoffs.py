@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from semtel_batch.planner.constraints import Constraint
 from semtel_batch.plans import Estimate, FrontierPoint, ShadowPrice
+from semtel_batch.prices import PriceBook
 
 _LEAST_SAVING = 0.005  # of the bill; less is not worth a line
 _AT_ONCE_S = 60.0
@@ -83,6 +85,24 @@ def _step(
     nearest = min(beyond, key=lambda e: (limit.measure(e), e.usd))
     step = f"{limit.show(limit.measure(nearest))} instead of {limit.show(limit.limit)}"
     return ShadowPrice(constraint=limit.name, step=step, usd=nearest.usd - chosen.usd)
+
+
+def at_later_prices(prices: PriceBook, chosen: Estimate) -> tuple[ShadowPrice, ...]:
+    """What the chosen way would cost, more or less, if it were submitted when prices that are known already hold.
+
+    A deadline is counted from submit, so that one may wait; or may rather not.
+    """
+    changed = [(line, prices.changes.get((line.endpoint, line.tier))) for line in chosen.lines if line.tier is not None]
+    found = []
+    for day in sorted({change.on for _, change in changed if change is not None}):
+        usd = Decimal(0)
+        for line, change in changed:
+            now = prices.get(line.endpoint, line.tier) if line.tier is not None else None
+            if change is not None and change.on <= day and now is not None:
+                usd += change.price.cost_usd(line.usage) - now.cost_usd(line.usage)
+        if abs(float(usd)) >= _LEAST_SAVING * float(chosen.usd):
+            found.append(ShadowPrice(constraint="prices", step=f"submitted from {day} on", usd=usd))
+    return tuple(found)
 
 
 def _saves(one: Estimate, chosen: Estimate) -> bool:

@@ -71,3 +71,17 @@ def test_the_upper_end_of_flex_bears_that_there_is_no_room() -> None:
     assert [one.what for one in with_way_out.uncertainties].count("no room for flex") == 1
     assert all(one.what != "no room for flex" for one in without.uncertainties)
     assert with_way_out.usd - with_way_out.usd_low < first / 2
+
+
+def test_waiting_for_a_price_has_its_price() -> None:
+    plain, dearer = choose(job(recipes=["batch"])), choose(job(recipes=["batch"], prices=_dearer(OPENAI, 3)))
+    (then,) = [one for one in dearer.shadow_prices if one.constraint == "prices"]
+    assert then.step == f"submitted from {(NOW + timedelta(days=1)).date()} on"
+    assert then.usd == 2 * sum(line.usd for line in plain.chosen.lines if line.tier is Tier.BATCH)
+    known = book((OPENAI,))
+    now = known.prices["openai", Tier.BATCH]
+    half = replace(now, input_usd=now.input_usd / 2, output_usd=now.output_usd / 2)
+    change = PriceChange(on=(NOW + timedelta(days=9)).date(), price=half)  # after the run: waiting is what would save
+    cheaper = choose(job(recipes=["batch"], prices=replace(known, changes={("openai", Tier.BATCH): change})))
+    assert [one.usd for one in cheaper.shadow_prices if one.constraint == "prices"] == [-plain.chosen.usd / 2]
+    assert not any(one.constraint == "prices" for one in plain.shadow_prices)

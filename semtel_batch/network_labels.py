@@ -39,6 +39,10 @@ class NetworkLabels:
         self._rows: Rows | None = None
         self._kept: dict[str, Kept] = {}
 
+    def without_vector(self, rows: Rows) -> Rows:
+        """Those of some rows whose texts have no embedding, or none any more."""
+        return self._embeddings.missing(rows)
+
     def check_coverage(self) -> None:
         """Raise Infeasible where so much is left to the LLM that the plan's upper estimate does not bear it."""
         plan, tier = self._plan, self._tier

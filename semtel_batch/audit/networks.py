@@ -45,7 +45,11 @@ def check_networks(store: Store, looked: Looked, written: Written) -> None:
 def _compare(
     looked: Looked, which: str, labels: NetworkLabels, frame: pl.DataFrame, classifiers: tuple[str, ...]
 ) -> None:
-    now = labels.find(classifiers, frame["row"].unique().sort().to_numpy()).select(*_ITEM, now="label")
+    rows = frame["row"].unique().sort().to_numpy()
+    if len(labels.without_vector(rows)):  # another plan's, that was purged since
+        harmless(looked.tell, which, "embeddings are gone", "embeddings to find its labels anew", "some")
+        return
+    now = labels.find(classifiers, rows).select(*_ITEM, now="label")
     both = frame.select(*_ITEM, "label").join(now, on=_ITEM, how="left", maintain_order="left")
     wrong = both.filter(pl.col("label").ne_missing(pl.col("now")))
     told = [f"row {row} {name}: {label!r}, now {new!r}" for row, name, label, new in wrong.iter_rows()]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from command_line import FAILED, INFEASIBLE, USAGE, Project, Result, ended
+import warm
+from command_line import FAILED, INFEASIBLE, USAGE, Project, Result
 from conftest import QUICK, check_no_key, new_project
 
 from semtel_batch.sandbox.local import SandboxHandle, running_process
@@ -41,6 +42,13 @@ def rows(n: int, seed: int) -> list[dict[str, Any]]:
     return [{"conversation_id": f"{seed}-{i}", "text": text} for i, (text, _) in enumerate(texts(n, seed))]
 
 
+class WarmProject(Project):
+    """A project whose commands run in forked processes: imports are most of what they take."""
+
+    def __call__(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Result:
+        return warm.run(self, *arguments, environ=environ)
+
+
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxHandle]:
     gold = tmp_path_factory.mktemp("gold") / "gold.jsonl"
@@ -58,7 +66,8 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxHandle
 @pytest.fixture
 def project(tmp_path: Path, provider: SandboxHandle) -> Iterator[Project]:
     provider.reset()
-    made = new_project(tmp_path / "project", provider)
+    new_project(tmp_path / "project", provider)
+    made = WarmProject(tmp_path / "project", provider)
     yield made
     check_no_key(made.folder)
 
@@ -170,6 +179,6 @@ def test_an_endpoint_that_has_no_such_model_is_named(project: Project) -> None:
     plan = project.plan(project.write("first.jsonl", rows(130, 1)), "-c", "topic", "--strategy", "naive")
     project.done("collect", "--wait")
     project.configure('[embedding]\nmodel = "text-embedding-ada-9"\nusd_per_million = 0.01')
-    result: Result = ended(project.start("distill", plan["id"]), 60)
+    result = project("distill", plan["id"])
     assert result.exit_code == FAILED
     assert "text-embedding-ada-9" in result.stderr

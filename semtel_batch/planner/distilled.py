@@ -21,7 +21,6 @@ from semtel_batch.errors import Infeasible
 from semtel_batch.network_plan import DISTILLED, AtHand, NetworkShare, NetworkTier
 from semtel_batch.planner.baseline import naive
 from semtel_batch.planner.constraints import constraints, dollars
-from semtel_batch.planner.estimate import n_answered
 from semtel_batch.planner.job import Job, part_of
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.room import RequestCounter
@@ -37,7 +36,7 @@ from semtel_batch.plans import (
     Uncertainty,
     seal,
 )
-from semtel_batch.records import Classifier, Endpoint, Stage, Strategy, TierPrice, Usage
+from semtel_batch.records import Stage, TierPrice, Usage
 from semtel_batch.strata import uniforms
 from semtel_batch.vectors import INPUTS
 
@@ -130,12 +129,20 @@ class _Left:
             items = ~at_hand.kept
             coverage = 1.0 - float(items.any(axis=1).mean())
             return _Left(items=items, coverage=coverage, low=coverage, high=coverage)
+        ends = [_foreseen(one, len(job.lengths)) for one in shares]
         return _Left(
             items=_drawn(job, shares),
             coverage=max(0.0, 1.0 - sum(1.0 - one.coverage for one in shares)),
-            low=max(0.0, 1.0 - sum(1.0 - one.coverage_low for one in shares)),
-            high=min(one.coverage_high for one in shares),
+            low=max(0.0, 1.0 - sum(1.0 - low for low, _ in ends)),
+            high=min(high for _, high in ends),
         )
+
+
+def _foreseen(one: NetworkShare, n: int) -> tuple[float, float]:
+    """Between which shares of n other conversations a network will keep: its interval, wider by their own chance."""
+    wider = math.sqrt(1.0 + one.n_calibrated / max(1, n))
+    low = one.coverage - wider * (one.coverage - one.coverage_low)
+    return max(0.0, low), min(1.0, one.coverage + wider * (one.coverage_high - one.coverage))
 
 
 def _drawn(job: Job, shares: tuple[NetworkShare, ...]) -> Mask:
@@ -149,42 +156,14 @@ def _drawn(job: Job, shares: tuple[NetworkShare, ...]) -> Mask:
     return np.stack(columns, axis=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rest:
-    """The conversations that some network leaves, and for which classifiers networks keep them all the same."""
-
-    job: Job
-    kept: Mask
-
-    @staticmethod
-    def of(job: Job, left: _Left, objective: Objective) -> _Rest:
-        some: Mask = np.asarray(left.items.any(axis=1))
-        if not some.any():
-            some[:1] = True  # a plan has legs, if only for what does not come as expected
-        part = replace(part_of(job, some), objective=objective, pilots=(), labelled=None, networks=None)
-        return _Rest(job=part, kept=~left.items[some])
-
-    @property
-    def unkept(self) -> Job:
-        """The job as it is planned: what a network keeps need not be asked, as if it were answered before."""
-        number = {classifier.name: place for place, classifier in enumerate(self.job.classifiers)}
-
-        @functools.cache
-        def answered(strategy: Strategy, endpoint: Endpoint, group: tuple[Classifier, ...]) -> Mask | None:
-            known = self.job.answered(strategy, endpoint, group) if self.job.answered else None
-            sure: Mask = np.asarray(self.kept[:, [number[classifier.name] for classifier in group]].all(axis=1))
-            found = sure if known is None else sure | known
-            return found if found.any() else None
-
-        return replace(self.job, answered=answered)
-
-    def without_kept(self, plan: Plan) -> Plan:
-        """What earlier runs have answered, without what networks keep."""
-        if not plan.n_reused_items:
-            return plan
-        endpoint = next(one for one in self.job.endpoints if one.name == plan.chosen.endpoint)
-        n = min(plan.n_reused_items, n_answered(self.job, plan.chosen.strategy, endpoint))
-        return replace(plan, n_reused_items=n, reused_usd=plan.reused_usd * n / plan.n_reused_items)
+def _rest(job: Job, left: _Left, objective: Objective) -> Job:
+    """The job that is left: the conversations that some network leaves, and of each the classifiers that it needs."""
+    some: Mask = np.asarray(left.items.any(axis=1))
+    if not some.any():
+        some[:1] = True  # a plan has legs, if only for what does not come as expected
+    by_name = {c.name: left.items[some, place] for place, c in enumerate(job.classifiers)}
+    part = part_of(job, some)
+    return replace(part, left=by_name, objective=objective, pilots=(), labelled=None, networks=None)
 
 
 # ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,8 +177,7 @@ def _with_networks(job: Job, at_hand: AtHand, left: _Left, price: TierPrice) -> 
         tier=price.tier, n_requests=n_requests, prompt_tokens=usage.prompt_tokens, cap_tokens=0, completion_tokens=0
     )
     usd, time_s = price.cost_usd(usage), part_s(at_hand.embedder.endpoint, load)
-    over = _Rest.of(job, left, _less(job.objective, usd, time_s))
-    rest = over.without_kept(choose(over.unkept))
+    rest = choose(_rest(job, left, _less(job.objective, usd, time_s)))
     embedder = at_hand.embedder.endpoint.name
     line = CostLine(
         part=Stage.EMBED.value, n_requests=n_requests, usage=usage, usd=usd, tier=price.tier, endpoint=embedder

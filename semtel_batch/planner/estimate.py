@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -24,7 +24,7 @@ from semtel_batch.planner.cascade import doubted, doubted_tier, second_endpoint
 from semtel_batch.planner.evidence import quality
 from semtel_batch.planner.fallback import Fallback, divided, fallback, has_realtime
 from semtel_batch.planner.interval import Interval, Spread, either_price, interval, without_room
-from semtel_batch.planner.job import Job, groups
+from semtel_batch.planner.job import Job, asked_of, groups, left_share
 from semtel_batch.planner.learned import Known, Versions, counted_as
 from semtel_batch.planner.lines import Part, Priced
 from semtel_batch.planner.pooling import divided as divided_among
@@ -82,10 +82,15 @@ class _Case:
         """The conversations whose labels earlier runs gave in this very way."""
         return self.job.answered(self.strategy, self.endpoint, group) if self.job.answered else None
 
-    def to_ask(self, group: tuple[Classifier, ...], stage: Stage) -> Lengths:
-        """What is left to pay for. Grades are priced in full: only the run can tell which of them are known."""
+    def asks(self, group: tuple[Classifier, ...], stage: Stage) -> Iterator[tuple[tuple[Classifier, ...], Lengths]]:
+        """What is left to pay for, by the classifiers that some conversations still need of a group.
+
+        Grades are priced in full: only the run can tell which of them are known.
+        """
         known = self.answered(group) if stage is Stage.CLASSIFY else None
-        return self.lengths if known is None else self.lengths[~known]
+        for some, mask in asked_of(self.job, group):
+            of = mask if known is None else ~known if mask is None else mask & ~known
+            yield some, self.lengths if of is None else self.lengths[of]
 
     def size(self, group: tuple[Classifier, ...], stage: Stage, tier: Tier | None = None) -> PromptSize:
         return measure(group, stage, self.endpoint, self.job.grader, tier or self.strategy.tier)
@@ -179,7 +184,7 @@ def _doubtful(case: _Case, main: Sequence[Load], retry_tier: Tier) -> list[Price
         share = doubted(job, strategy, case.endpoint)
     asking = replace(case, strategy=replace(strategy, tier=tier), endpoint=second)
     name = Stage.RECLASSIFY.value if strategy.escalate is None else ESCALATE
-    part = _again(asking, tier, name, job.lengths, share)
+    part = _again(asking, tier, name, job.lengths, _scaled_share(share, left_share(job)))
     return [Priced(part, second, job.prices.prices[second.name, tier])]
 
 
@@ -209,7 +214,11 @@ def _dearer_at_once(case: _Case, one: Priced) -> Decimal:
 def _of_what_is_asked(case: _Case, share: Known) -> Known:
     """A share of the items that are asked as a share of all items."""
     n_items = len(case.lengths) * len(case.job.classifiers)
-    asked = 1 - n_answered(case.job, case.strategy, case.endpoint) / max(1, n_items)
+    answered = n_answered(case.job, case.strategy, case.endpoint) / max(1, n_items)
+    return _scaled_share(share, max(0.0, left_share(case.job) - answered))
+
+
+def _scaled_share(share: Known, asked: float) -> Known:
     return replace(share, mean=share.mean * asked, sd=share.sd * asked)
 
 
@@ -251,15 +260,16 @@ def _compressing(job: Job, shortened: Shortened | None) -> tuple[CostLine, ...]:
 
 def _pass(case: _Case, stage: Stage) -> Part:
     """Every conversation once for each group of classifiers; a second pass is packed and paid like the first."""
-    parts = (_group_pass(case, stage, group) for group in case.groups())
+    asks = (ask for group in case.groups() for ask in case.asks(group, stage))
+    parts = (_group_pass(case, stage, group, lengths) for group, lengths in asks)
     return sum(parts, Part(name=stage.value, tier=case.strategy.tier))
 
 
-def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...]) -> Part:
-    size, n = case.size(group, stage), case.strategy.conversations_per_request
-    extra, lengths = _extra_tokens(case, stage, group), case.to_ask(group, stage)
+def _group_pass(case: _Case, stage: Stage, group: tuple[Classifier, ...], lengths: Lengths) -> Part:
     if not len(lengths):
         return Part(name=stage.value, tier=case.strategy.tier)
+    size, n = case.size(group, stage), case.strategy.conversations_per_request
+    extra = _extra_tokens(case, stage, group)
     n_requests = case.counter(lengths, extra, pack_room(size, case.endpoint, n), n)
     text_tokens = int(lengths.sum()) + extra * len(lengths)
     ask = _Ask(n_requests, len(lengths), text_tokens, stage, tuple(c.version for c in group))

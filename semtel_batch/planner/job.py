@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -62,6 +62,7 @@ class Job:
     cpu_usd_per_hour: Decimal = Decimal("0.04")  # of one core of this machine
     rows: npt.NDArray[np.uint32] | None = None  # of `lengths` in the data's index; None: 0, 1, 2 …
     share: float = 1.0  # of a whole job's tokens, where this is a part of one
+    left: Mapping[str, npt.NDArray[np.bool_]] | None = None  # whom each classifier is asked of; None: all of everybody
     networks: AtHand | None = None  # None: there is none for some classifier, or other ways were named
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
@@ -96,6 +97,30 @@ def grouped_for(classifiers: tuple[Classifier, ...], strategy: Strategy) -> Stra
     return replace(plain, groups=tuple(tuple(c.name for c in group) for group in found if len(group) > 1))
 
 
+def asked_of(
+    job: Job, group: tuple[Classifier, ...]
+) -> list[tuple[tuple[Classifier, ...], npt.NDArray[np.bool_] | None]]:
+    """Whom a group of classifiers is asked of: of some it is a smaller one, where not all of it is to be asked.
+
+    Pairs of classifiers and a mask over the job's conversations; None for all of them.
+    """
+    if job.left is None:
+        return [(group, None)]
+    codes = sum((job.left[c.name].astype(np.int64) << place for place, c in enumerate(group)), np.int64(0))
+    return [
+        (tuple(c for place, c in enumerate(group) if code >> place & 1), codes == code)
+        for code in np.unique(codes).tolist()
+        if code
+    ]
+
+
+def left_share(job: Job) -> float:
+    """The share of the job's items that are to be asked at all."""
+    if job.left is None:
+        return 1.0
+    return float(np.mean([job.left[c.name].mean() if len(job.lengths) else 0.0 for c in job.classifiers]))
+
+
 def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:
     """The same job for some of its conversations."""
 
@@ -109,6 +134,7 @@ def part_of(job: Job, mask: npt.NDArray[np.bool_]) -> Job:
         lengths=job.lengths[mask],
         truncated_lengths=truncated,
         answered=_answered_part(job.answered, mask),
+        left=None if job.left is None else {name: one[mask] for name, one in job.left.items()},
         rows=None if job.rows is None else job.rows[mask],
         share=job.share * share,
         compressed=_compressed_part(job.compressed, mask, share),

@@ -185,6 +185,17 @@ def test_what_is_embedded_already_is_known_exactly() -> None:
     assert classify.n_requests == 80  # one classifier a request: 40 items of each
     assert made.n_reused_items == 0
     assert made.certified
+    # Together in one prompt: 20 conversations need both, 20 each classifier alone, and are asked no more than that.
+    both = decided(
+        at_hand(kept=kept, n_texts=0, prompt_tokens=0, is_named=True),
+        recipes=("combined",),
+        named=True,
+        objective=Objective(),
+    )
+    alone = decided(None, recipes=("combined",), named=True, objective=Objective())
+    line, whole = both.chosen.lines[1], alone.chosen.lines[0]
+    assert line.n_requests == 60
+    assert line.usage.prompt_tokens < whole.usage.prompt_tokens * 60 / N
     everything = decided(at_hand(kept=np.ones((N, 2), dtype=np.bool_), n_texts=0, prompt_tokens=0))
     assert everything.legs
     assert everything.network is not None

@@ -67,7 +67,7 @@ def _mix(plan: Plan, page: Page) -> list[RenderableType]:
     columns = [left("stratum", wrap=True, least=12), right("share"), right("conversations"), left("way")]
     columns += [right("cost"), right("changed"), left("why", wrap=page.wide)]
     rows = [_cells(plan, one, one.reason if page.wide else reasons[one.reason]) for one in shares]
-    ways = points((_leg(leg) for leg in plan.legs), [str(leg.number + 1) for leg in plan.legs])
+    ways = points((leg_in_words(leg) for leg in plan.legs), [str(leg.number + 1) for leg in plan.legs])
     body = [table(columns, rows), Text(""), ways]
     if not page.wide:
         body += [Text(""), points(reasons, list(reasons.values()))]
@@ -86,7 +86,8 @@ def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
     ]
 
 
-def _leg(leg: Leg) -> str:
+def leg_in_words(leg: Leg) -> str:
+    """What a leg asks, how, and of whom."""
     n = several(leg.strategy.conversations_per_request, "conversation")
     who = " and ".join((leg.endpoint, *leg.pool)) if leg.strategy.tier is Tier.REALTIME else leg.endpoint
     where = f"{who} → {leg.strategy.escalate}" if leg.strategy.escalate else who

@@ -15,6 +15,7 @@ from semtel_batch.console.figures import count, duration, money, safe, share, to
 from semtel_batch.console.report_view import networks_kept
 from semtel_batch.page import charts
 from semtel_batch.page.layout import Cells, Section, Sheet, Table, rendered, write_sheet
+from semtel_batch.page.mix_section import mix_section
 from semtel_batch.page.tradeoff_sections import tradeoff_sections
 from semtel_batch.plans import Alternative, Estimate, Plan
 from semtel_batch.quality.agreement import clopper_pearson
@@ -84,6 +85,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
 def _sections(story: Story) -> Iterable[Section | None]:
     report = story.report
     yield _money(report)
+    yield mix_section(story.plan)
     yield _alternatives(story.plan)
     yield from tradeoff_sections(story.tradeoff)
     yield _limits(story.plan)

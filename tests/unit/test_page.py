@@ -16,7 +16,7 @@ import reported_plan
 
 from semtel_batch.errors import BadInput
 from semtel_batch.page import Story, comparison_sheet, page_of, rendered, write_page
-from semtel_batch.plans import FrontierPoint, Plan, ShadowPrice
+from semtel_batch.plans import FrontierPoint, MixShare, Plan, ShadowPrice, Strata
 from semtel_batch.records import Outcome, Pace
 from semtel_batch.report import FailureLine, LabelCount, Report, report
 from semtel_batch.studies.compare import Sides, compare
@@ -223,3 +223,22 @@ def test_the_frontier_and_what_limits_the_cost_are_on_the_page(tmp_path: Path) -
     read = Reader(page_of(story(found, replace(made, frontier=frontier, shadow_prices=limits))))
     for text in ("best trades", "What limits the cost", "one <b>hour</b> more", "-$4.10"):
         assert text in read.text, text
+
+
+def test_what_goes_where_in_a_mix_is_on_the_page(tmp_path: Path) -> None:
+    found, made = reported(tmp_path)
+    first = made.legs[0]
+    legs = (first, replace(first, number=1, endpoint="</svg><script>"))
+    mix = (
+        MixShare(leg=0, stratum=0, share=1.0, n_conversations=900, usd=Decimal("1.5"), label_change=0.0, reason="<b>"),
+        MixShare(leg=0, stratum=1, share=0.25, n_conversations=25, usd=Decimal("0.3"), label_change=0.0, reason="why"),
+        MixShare(leg=1, stratum=1, share=0.75, n_conversations=75, usd=Decimal("0.2"), label_change=0.04, reason="why"),
+    )
+    mixed = replace(made, legs=legs, mix=mix, strata=Strata(edges=(500,)))
+    page = page_of(story(found, mixed))
+    read = Reader(page)
+    assert ("section", {"id": "mix", "aria-labelledby": "mix-head"}) in read.elements
+    assert {tag for tag, _ in read.elements} & {"script", "b"} == set()
+    for told in ("below 500 tokens, way 1", "from 500 tokens, way 2", "75 %", "4 %", "</svg><script>", "<b>"):
+        assert told in read.text, told
+    assert "What goes where" not in page_of(story(found, made))

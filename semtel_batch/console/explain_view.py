@@ -22,6 +22,8 @@ from semtel_batch.records import Tier
 if TYPE_CHECKING:  # only its name is needed: the planner would make every other command wait
     from semtel_batch.planner.sweep import Variant
 
+_LEVELS = ("", "labelled before")  # of a certified mix: by the calibration's reference
+
 
 def view_explanation(plan: Plan, page: Page) -> list[RenderableType]:
     """All that `--explain` adds to a plan but the alternatives."""
@@ -76,7 +78,7 @@ def _mix(plan: Plan, page: Page) -> list[RenderableType]:
 
 def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
     return [
-        stratum_name(plan.strata, one.stratum),
+        stratum_name(plan.strata, one.stratum, _LEVELS if plan.path else ()),
         share(one.share),
         count(one.n_conversations),
         str(plan.legs[one.leg].number + 1),
@@ -94,15 +96,17 @@ def leg_in_words(leg: Leg) -> str:
     return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {where}"
 
 
-def stratum_name(strata: Strata, number: int) -> str:
-    """A stratum in words: its lengths, and its level where there are several."""
+def stratum_name(strata: Strata, number: int, levels: Sequence[str] = ()) -> str:
+    """A stratum in words: its lengths, and its level where there are several, by its name if they have names."""
     place, level = divmod(number, strata.levels)
     edges = strata.edges
     low = f"from {edges[place - 1]:,}" if place else ""
     high = f"below {edges[place]:,}" if place < len(edges) else ""
     lengths = f"{low} {high}".strip()
     told = f"{lengths} tokens" if lengths else "all lengths"
-    return told if strata.levels == 1 else f"{told}, level {level}"
+    if strata.levels == 1 or (levels and not levels[level]):
+        return told
+    return f"{told}, {levels[level] if levels else f'level {level}'}"
 
 
 # -- the frontier ----------------------------------------------------------------------------------------------

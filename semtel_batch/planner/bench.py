@@ -81,8 +81,7 @@ def ways_of(job: Job, tried: Sequence[Key]) -> tuple[Way, ...]:
     for draft in price_all(job, RequestCounter(seed=job.seed)).made:
         strategy, endpoint = draft.estimate.strategy, endpoints[draft.estimate.endpoint]
         key, usd = Key.of(job, strategy, endpoint), float(draft.estimate.usd)
-        mixable = can_be_mixed(strategy) and strategy.tier is not Tier.FLEX
-        if not mixable or (_is_apart(strategy) and key not in tried):
+        if strategy.tier is Tier.FLEX or (_is_apart(strategy) and key not in tried):
             continue
         if key not in best or usd < best[key].usd:
             recipe = recipes[strategy.recipe]
@@ -146,12 +145,8 @@ def levers(ways: Sequence[Way]) -> tuple[Levers, ...]:
     return tuple(found)
 
 
-def can_be_mixed(strategy: Strategy) -> bool:
-    """Compressing is one pass over all texts: it is chosen for everybody or not."""
-    return strategy.compress_rate is None
-
-
 def _is_apart(strategy: Strategy) -> bool:
     """Whether no lever tells what a way does to labels: it must be tried to be used."""
     doubts = strategy.doubt not in (Doubt.NONE, Doubt.RERUN)
-    return doubts or strategy.tier is Tier.DECISIONS or strategy.escalate is not None
+    is_other = strategy.escalate is not None or strategy.compress_rate is not None
+    return doubts or is_other or strategy.tier is Tier.DECISIONS

@@ -157,6 +157,8 @@ class _Layout:
             yield Served(way=way, slices=self.applied.slices[number], draft=self._priced(part, way, number))
 
     def _priced(self, part: Job, way: Way, number: int) -> Draft:
+        if way.block:  # texts are compressed once, for whichever classifiers are asked about them
+            part = replace(part, cpu_usd_per_hour=Decimal(0))
         draft = estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
         change = self.applied.expected[number]
         basis = "expected when the mix was laid" if number else draft.estimate.quality.basis
@@ -172,16 +174,18 @@ class _Layout:
         return n, anew.estimate.usd - one.draft.estimate.usd
 
     def _shares(self, leg: int, one: Served) -> Iterator[Share]:
-        """What each share costs: the leg's cost, by conversations."""
+        """What each share costs, priced on whom it serves; what was answered before costs nothing."""
         job, strata = self.job, self.applied.strata
         labelled = job.labelled(self.applied.path) if job.labelled is not None else None
         level = np.zeros(len(job.lengths), dtype=np.int64) if labelled is None else labelled.astype(np.int64)
         rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
         stratum, uniform = stratum_of(strata, job.lengths, level), uniforms(self.applied.path.seed, rows)
         for piece in one.slices:
-            n = int(_mask([piece], stratum, uniform).sum())
-            usd = float(one.draft.estimate.usd) * n / max(1, one.draft.n_conversations)
-            yield Share(leg=leg, slice=piece, n=n, usd=usd)
+            mask = _mask([piece], stratum, uniform)
+            usd = (
+                self._priced(part_of(job, mask), one.way, one.way.partition).estimate.usd if mask.any() else Decimal(0)
+            )
+            yield Share(leg=leg, slice=piece, n=int(mask.sum()), usd=float(usd))
 
 
 def _fitted(layout: _Layout, limits: Sequence[Constraint]) -> Mixed | None:

@@ -22,6 +22,7 @@ from semtel_batch.rows import Generation
 
 Rows = npt.NDArray[np.uint32]
 _UNEXECUTED = (Outcome.EXPIRED.value, Outcome.CANCELLED.value)
+_ITEM = ["row", "classifier"]
 _SMALLEST_SPLIT = 4  # conversations a pack: half of three is nearly alone
 
 
@@ -84,14 +85,28 @@ def in_order(generations: Sequence[Generation], leg: int) -> list[Generation]:
 
 
 def _next_stage(leg: Leg, stage: Stage, labels: pl.DataFrame, fits: int) -> Next | None:
-    """Classify, then what the strategy doubts by, then the doubtful items alone; each stage once."""
+    """Classify, then what the strategy doubts by, then the doubtful items alone; each stage once.
+
+    Where those go to another model, what the first one failed at goes with them.
+    """
     doubt = leg.strategy.doubt
     if doubt is Doubt.NONE or stage is Stage.RECLASSIFY:
         return None
     if stage is Stage.CLASSIFY and doubt in SECOND_PASS:
         given = latest(labels).filter(pl.col("outcome") == Outcome.ANSWERED.value)
         return _next(leg, SECOND_PASS[doubt], 0, grouped(given, leg, fits))
-    return _next(leg, Stage.RECLASSIFY, 0, _alone(doubtful(check(doubt, labels, leg.strategy.confidence_below)), leg))
+    found = doubtful(check(doubt, labels, leg.strategy.confidence_below))
+    return _next(leg, Stage.RECLASSIFY, 0, _alone(pl.concat([found, *_without_a_label(leg, labels, found)]), leg))
+
+
+def _without_a_label(leg: Leg, labels: pl.DataFrame, doubted: pl.DataFrame) -> list[pl.DataFrame]:
+    """What the first model gave no label at all, where another one may: it goes to that one too."""
+    if leg.strategy.escalate is None:
+        return []
+    given = pl.col("outcome") == Outcome.ANSWERED.value
+    first = labels.filter(pl.col("stage") == Stage.CLASSIFY.value)
+    found = first.filter(~given).join(first.filter(given), on=_ITEM, how="anti").select(_ITEM).unique()
+    return [found.join(doubted, on=_ITEM, how="anti")]
 
 
 def _next(leg: Leg, stage: Stage, attempt: int, asks: Sequence[Ask]) -> Next:

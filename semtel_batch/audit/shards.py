@@ -112,7 +112,8 @@ def _check_asked(
     expect_none(tell, which, "conversations asked that another leg serves", _rows(some & ~mine))
     if generation.stage is Stage.CLASSIFY and generation.attempt == 0:
         expect_none(tell, which, "conversations that nobody asked", _rows(~some & texts.asked & mine))
-    if generation.stage is not Stage.CLASSIFY:
+    escalates = generation.stage is Stage.RECLASSIFY and looked.plan.legs[generation.leg].strategy.escalate is not None
+    if generation.stage is not Stage.CLASSIFY and not escalates:
         unlabelled = items.answered(Stage.CLASSIFY, name) == 0
         expect_none(tell, which, "conversations asked without a label to judge", _rows(some & unlabelled))
     twice = items.answered(generation.stage, name) > 1

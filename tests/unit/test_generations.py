@@ -278,3 +278,20 @@ def test_a_leg_of_one_classifier_and_one_conversation() -> None:
     found = next_generation(leg, [], NOTHING, np.array([4], dtype=np.uint32), 4)
     assert asks(found) == [(("topic",), [4], 1)]
     assert isinstance(found.asks[0], Ask)  # type: ignore[union-attr]
+
+
+def test_what_the_first_model_of_a_cascade_failed_at_goes_to_the_other_one_too() -> None:
+    strategy = Strategy(recipe="x", tier=Tier.BATCH, doubt=Doubt.CONFIDENCE, confidence_below=0.9, escalate="dear")
+    labels = read(
+        {**item(0, "topic", "answered"), "confidence": 0.5},
+        {**item(1, "topic", "answered"), "confidence": 0.99},
+        item(2, "topic", "refused", permanent=True),
+        item(3, "topic", "invalid"),
+        {**item(3, "topic", "answered", attempt=1), "confidence": 0.95},
+    )
+    history = (generation(C), generation(C, 1))
+    found = after(*history, labels=labels, leg=replace(LEG, strategy=strategy))
+    assert found is not None and found.generation.stage is R
+    assert asks(found) == [(("topic",), [0, 2], 1)]
+    alone = after(*history, labels=labels, leg=replace(LEG, strategy=replace(strategy, escalate=None)))
+    assert asks(alone) == [(("topic",), [0], 1)], "the same model would fail at it again"

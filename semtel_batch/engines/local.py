@@ -201,7 +201,7 @@ def _prepared(settings: Settings, wish: Wish, clock: Clock, reader: Reader, *, i
             packs=_packs(settings.project, now),
             measured=_measured(settings.project, asked),
             pilots=() if wish.sample or wish.points else pilots_of(settings.project, kept),
-            labelled=functools.partial(labelled_rows, settings.project, kept.folder),
+            labelled=functools.cache(functools.partial(labelled_rows, settings.project, kept.folder)),
             compressed=_compressed(kept, folder),
             cpu_usd_per_hour=settings.compress.cpu_usd_per_hour,
             learned=_learned(settings.project),

@@ -54,29 +54,37 @@ class Applied:
     expected: tuple[float, ...]  # share of labels that differ in each way
 
 
-def certified_mix(job: Job, channels: Sequence[Channel], limits: Sequence[Constraint]) -> Mixed | None:
-    """The certified mix that keeps every limit, where a pilot found one and it is of this very job."""
+def certified_mix(job: Job, channels: Sequence[Channel], limits: Sequence[Constraint]) -> Mixed | str | None:
+    """The certified mix that keeps every limit; None where no pilot found one; why, where one can't be used."""
     pilot = promise.mixed_pilot(job)
-    applied = _applied(job, pilot) if pilot is not None else None
-    if pilot is None or applied is None:
+    if pilot is None:
         return None
+    applied = _applied(job, pilot)
+    if isinstance(applied, str):
+        return applied
     found = _channels(job, applied.path, channels)
-    if any(not found[number] for number in range(len(found)) if applied.slices[number]):
-        return None
-    return _fitted(_Layout(job, pilot, applied, found, RequestCounter(seed=job.seed)), limits)
+    lost = [
+        applied.path.ways[number].recipe for number in range(len(found)) if applied.slices[number] and not found[number]
+    ]
+    if lost:
+        return (
+            f"{' and '.join(dict.fromkeys(lost))} can't be asked as it was any more (another recipe, or smaller packs)"
+        )
+    fitted = _fitted(_Layout(job, pilot, applied, found, RequestCounter(seed=job.seed)), limits)
+    return fitted or f"it does not keep {' and '.join(one.asked() for one in limits)}"
 
 
-def _applied(job: Job, pilot: Pilot) -> Applied | None:
-    """Lay the certified step over the job; None where the job is not the one that it was certified for."""
+def _applied(job: Job, pilot: Pilot) -> Applied | str:
+    """Lay the certified step over the job; why, where the job is not the one that it was certified for."""
     path = pilot.mixes
     step = path.certified if path is not None else None
-    if path is None or step is None or job.labelled is None:
-        return None
-    if (path.n_distinct, path.versions) != (len(job.lengths), tuple(c.version for c in job.classifiers)):
-        return None
-    labelled = job.labelled(path)
+    if path is None or step is None:
+        return "nothing was certified"
+    if path.versions != tuple(c.version for c in job.classifiers):
+        return "it is of other classifiers, or of other versions of them"
+    labelled = job.labelled(path) if job.labelled is not None and path.n_distinct == len(job.lengths) else None
     if labelled is None:
-        return None
+        return "it is of other texts or of another order of them, or the calibration's own texts are no longer kept"
     strata = Strata(edges=path.edges, levels=2)
     slices: list[list[Slice]] = [[] for _ in path.ways]
     expected = np.zeros((len(path.ways), 2))

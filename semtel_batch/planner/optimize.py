@@ -62,7 +62,10 @@ def choose(job: Job) -> Plan:
     best = min(able, key=functools.partial(_preference, job)) if able else None
     mixed = _mixed(job, judged, limits, best)
     held = certified_mix(job, _channels(job, drafts.made), limits)
-    if held is not None and _saves(held.estimate, mixed.estimate if mixed else best.estimate if best else None):
+    if isinstance(held, str):
+        left_out = (*drafts.left_out, f"The mix that calibrate certified is not used: {held}.")
+        drafts = replace(drafts, left_out=left_out)
+    elif held is not None and _saves(held.estimate, mixed.estimate if mixed else best.estimate if best else None):
         alternatives = tuple(_alternative(one, held.estimate) for one in judged)
         plan = _certified_plan(job, held, alternatives, drafts.left_out, counter)
         return seal(_weighed(job, plan, judged, limits))

@@ -134,19 +134,21 @@ def test_a_deadline_moves_ways_to_faster_tiers_and_changes_nobodys_way() -> None
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "why"),
     [
-        {"labelled": lambda _: None},
-        {"labelled": None},
-        {"classifiers": (TOPIC,)},
-        {"classifiers": (TASK, TOPIC)},
-        {"objective": Objective(min_agreement=0.96)},
-        {"objective": Objective()},
+        ({"labelled": lambda _: None}, "it is of other texts"),
+        ({"labelled": None}, "it is of other texts"),
+        ({"classifiers": (TOPIC,)}, "it is of other classifiers"),
+        ({"classifiers": (TASK, TOPIC)}, "it is of other classifiers"),
+        ({"objective": Objective(min_agreement=0.96)}, ""),
+        ({"objective": Objective()}, ""),
     ],
     ids=["other data", "unknown data", "fewer classifiers", "another order", "more asked for", "nothing asked for"],
 )
-def test_what_is_not_the_certified_job_is_not_called_certified_by_it(changes: dict[str, object]) -> None:
+def test_what_is_not_the_certified_job_is_not_called_certified_by_it(changes: dict[str, object], why: str) -> None:
     plan = choose(made(pilots=(PILOT,), **changes))
+    said = [line for line in plan.warnings if line.startswith("The mix that calibrate certified is not used")]
+    assert len(said) == bool(why) and all(why in line for line in said)
     assert plan.path == () and plan.strata.levels == 1
     assert not plan.chosen.quality.label_change, "nothing that may change labels was measured or named"
 
@@ -162,6 +164,7 @@ def test_packs_that_broke_since_take_the_certificate_with_them() -> None:
     plan = choose(made(pilots=(PILOT,), packs=broken))
     assert all(leg.strategy.conversations_per_request <= 5 for leg in plan.legs)
     assert plan.path == (), "packs of 20 are no longer sent, and those of 5 in their place were not certified"
+    assert any("packed can't be asked as it was any more" in line for line in plan.warnings)
 
 
 def test_the_words_rest_on_the_exact_test() -> None:

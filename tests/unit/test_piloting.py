@@ -10,7 +10,7 @@ import pytest
 from test_calibrate import NAIVE, PACKED, counted
 from test_planner import OPENAI, TASK, TOPIC, job
 
-from semtel_batch.measurements import Count, Pilot, Tried
+from semtel_batch.measurements import Count, Packs, Pilot, Tried
 from semtel_batch.planner import promise
 from semtel_batch.planner.optimize import choose
 from semtel_batch.quality.certificate import Target, sample_size, zero_error_size
@@ -148,6 +148,15 @@ def test_a_plan_takes_the_certified_way_and_says_by_what() -> None:
     strict = choose(replace(asked, objective=replace(asked.objective, min_agreement=0.97)))
     assert strict.chosen.strategy.conversations_per_request != 20, "the bound that fresh conversations gave counts"
     assert not strict.certified or strict.chosen.quality.label_change == 0
+
+
+def test_packs_that_broke_since_are_sent_smaller_and_are_not_the_certified_way() -> None:
+    asked = job([50] * 10_000, classifiers=(TOPIC,), pilots=(CERTIFIED,))
+    asked = replace(asked, objective=replace(asked.objective, min_agreement=0.95))
+    broken = Packs(model=OPENAI.priced_as, classifiers=(TOPIC.version,), size=10, n=300, n_broken=200)
+    plan = choose(replace(asked, packs=(broken,)))
+    assert choose(asked).chosen.strategy.conversations_per_request == 10
+    assert plan.chosen.strategy.conversations_per_request == 1 and plan.certified, "by construction, as the naive way"
 
 
 def test_where_nothing_was_certified_labels_stay_the_references() -> None:

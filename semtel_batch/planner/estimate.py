@@ -295,7 +295,8 @@ def _part(case: _Case, name: str, tier: Tier, size: PromptSize, ask: _Ask) -> Pa
     """Tokens of some requests: the static part in each, every conversation once, an answer for each of them."""
     learned = case.job.learned
     counted = ask.n_requests * size.static_tokens + ask.text_tokens
-    prompt = max(0, counted + round(learned.prompt(case.model).extra(ask.n_requests, counted).mean))
+    own = ask.n_requests * learned.offset(case.model, ask.stage, ask.versions)
+    prompt = max(0, counted + round(learned.prompt(case.model).extra(ask.n_requests, counted).mean + own))
     envelopes = ask.n_requests * size.envelope_tokens
     answer = learned.answer(case.model, ask.stage, ask.versions, size.envelope_tokens, size.answer_tokens)
     thought = learned.hidden(case.model, case.family.reasoning_tokens)

@@ -123,6 +123,20 @@ class Learned:
             self._fits[model] = _fit([o for o in self.observations if o.model == model], encoding_known=known)
         return self._fits[model]
 
+    def offset(self, model: str, stage: Stage, versions: Versions) -> float:
+        """Tokens a request that a provider counts of this very prompt beyond what it does of the model's others.
+
+        What is left of its own bills by the model's fit, shrunk by how much a prompt strays from one run to the next.
+        """
+        own = [o for o in self._first(model, stage) if o.versions == versions]
+        fit, sums = self.prompt(model), _by_way(own).values()
+        n = sum(requests for requests, _, _ in sums)
+        if not n:
+            return 0.0
+        left = sum(more - fit.extra(requests, tokens).mean for requests, tokens, more in sums) / n
+        noise = _PROMPT_DRIFT * sum(tokens for _, tokens, _ in sums) / n
+        return left * _OVERHEAD_SD**2 / (_OVERHEAD_SD**2 + noise**2)
+
     def answer(self, model: str, stage: Stage, versions: Versions, envelope: float, expected: float) -> Known:
         """Visible tokens of an answer for each conversation: of this classifier set, or else as expected."""
         own = [o for o in self._first(model, stage) if o.versions == versions and o.n_conversations]

@@ -178,3 +178,18 @@ def test_lost_parts_and_plans_that_never_ran_teach_nothing_and_stop_nothing(done
         part.answers.unlink()
     assert replace(learn(done.store), returned=()) == NOTHING_LEARNED
     done.store.close()
+
+
+def test_a_prompt_that_is_counted_unlike_the_others_is_known_by_its_own_bills() -> None:
+    """A provider that puts one schema into 40 tokens more than we count, and the others' into none."""
+    odd, runs = ("b2:wide",), [(1_000, 300_000), (800, 260_000), (1_200, 390_000)]
+    plain = [billed(n, tokens, tokens, 0, way=f"plain {n}") for n, tokens in runs]
+    wide = billed(1_000, 320_000, 320_000 + 40 * 1_000, 0, way="wide", versions=odd)
+    known = learned(*plain, wide)
+    fit = known.prompt(MODEL)
+    told = {v: fit.extra(1_000, 320_000).mean + 1_000 * known.offset(MODEL, Stage.CLASSIFY, v) for v in (SET, odd)}
+    assert told[odd] == pytest.approx(40_000, rel=0.05) and told[SET] == pytest.approx(0, abs=2_000)
+    assert abs(fit.extra(1_000, 320_000).mean - 40_000) > 20_000  # which the model's own fit can't know
+    assert (
+        known.offset(MODEL, Stage.CLASSIFY, ("b2:new",)) == 0 and NOTHING_LEARNED.offset(MODEL, Stage.GRADE, SET) == 0
+    )

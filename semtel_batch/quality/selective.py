@@ -59,7 +59,9 @@ def certified_threshold(
     """The boldest threshold of the fixed sequence up to the first that fails.
 
     `confidence` and `right` are of a uniform sample; `population` are the confidences of all that it was drawn from,
-    itself included. What is never to be kept, whatever the threshold, has confidence -inf in both.
+    itself included, and only coverage is told of it: the labels promised are those of conversations still to come, so the
+    test is the binomial one. Of a finite population with all labels at hand, whatever was seen would be certain, and say
+    nothing. What is never to be kept, whatever the threshold, has confidence -inf in both.
     """
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order].astype(np.float64)
@@ -72,7 +74,7 @@ def certified_threshold(
         n_kept = int(np.searchsorted(-sure, -threshold, side="right"))
         n_population = len(everyone) - int(np.searchsorted(everyone, threshold, side="left"))
         x = int(different[n_kept - 1])
-        p = p_value(x, n_kept, target.max_disagreement, max(n_population, n_kept))
+        p = p_value(x, n_kept, target.max_disagreement)
         if p > target.delta:
             break
         best = Kept(

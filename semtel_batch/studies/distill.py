@@ -122,14 +122,14 @@ def distil(classifier: Classifier, source: Source, target: Target, previous: Net
         classifier=classifier.name,
         network=network,
         held=hold(network, sample),
-        wording=wording(network, len(others)),
+        wording=wording(network),
         previous=None if previous is None else hold(previous, sample),
         against=None if previous is None else against(previous, network, sample),
         drift=None if previous is None else drift(previous.card, guess(previous, run.embeddings[others]).confidence),
     )
 
 
-def wording(network: Network, population: int) -> str:
+def wording(network: Network) -> str:
     """What may be claimed of what it keeps, in the one way that certificates say it."""
     card = network.card
     if card.threshold is None:
@@ -137,8 +137,7 @@ def wording(network: Network, population: int) -> str:
             f"nothing certified: none of its labels may be kept (n={card.n_calibrated:,}); label more conversations, "
             "or ask for less with --min-agreement"
         )
-    kept = max(card.n_kept, round(card.coverage * population))
-    sampled = Sampled(classifier=card.classifier, n=card.n_kept, n_different=card.n_different, population=kept)
+    sampled = Sampled(classifier=card.classifier, n=card.n_kept, n_different=card.n_different)
     return certify(sampled, Target(max_disagreement=card.max_disagreement, delta=card.delta), card.reference).wording
 
 

@@ -150,6 +150,14 @@ def test_nothing_is_kept_of_a_small_or_bad_sample() -> None:
     assert certified_threshold(confidence, wrong, confidence, TARGET) is NOTHING
 
 
+def test_a_sample_of_all_there_is_proves_no_more_than_any_other() -> None:
+    """The labels promised are those still to come: 40 of 200 wrong can't say that at most a fifth will be."""
+    confidence, right = _sample(200, 40)
+    kept = certified_threshold(confidence, right, confidence, Target(max_disagreement=0.2))
+    assert kept.certified and kept.n < 200
+    assert certified_threshold(np.full(200, 0.5), right, np.full(200, 0.5), Target(max_disagreement=0.2)) is NOTHING
+
+
 def test_ties_are_kept_together_and_minus_infinity_never() -> None:
     confidence = np.array([0.9] * 200 + [-np.inf] * 50)
     right = np.array([True] * 250)

@@ -59,9 +59,9 @@ def certified_threshold(
     """The boldest threshold of the fixed sequence up to the first that fails.
 
     `confidence` and `right` are of a uniform sample; `population` are the confidences of all that it was drawn from,
-    itself included, and only coverage is told of it: the labels promised are those of conversations still to come, so the
-    test is the binomial one. Of a finite population with all labels at hand, whatever was seen would be certain, and say
-    nothing. What is never to be kept, whatever the threshold, has confidence -inf in both.
+    itself included, and only coverage is told of it: the labels promised are those of conversations still to come, so
+    the test is the binomial one. Of a finite population with all labels at hand, whatever was seen would be certain,
+    and say nothing. What is never to be kept, whatever the threshold, has confidence -inf in both.
     """
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order].astype(np.float64)

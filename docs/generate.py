@@ -253,6 +253,8 @@ def _range(recipe: Recipe) -> str:
     known: dict[str, list[float]] = {}
     for one in recipe.evidence:
         known.setdefault(one.lever, []).append(one.label_change)
+    if not known and any(one.escalate for one in recipe.strategies()):
+        return "whatever your two models differ in, unmeasured"
     if not known:
         return "none, by construction: the same requests"
     return "<br>".join(f"{lever} {_span(min(shares), max(shares))}, assumed" for lever, shares in known.items())

@@ -78,6 +78,15 @@ def test_flipped_labels_are_less_sure() -> None:
     assert 0 < probability["topic"] <= 1
 
 
+def test_a_model_is_less_sure_of_its_own_errors() -> None:
+    settings = Settings(model_error_rates={"gpt-6-luna": 0.3}, unsure_flips=1.0, unsure_others=0.0)
+    model, request = Scripted(settings, gold()), asked(*TEXTS[:60], model="gpt-6-luna")
+    (given,) = model.answer([request])
+    assert {labels_given["topic"] == TRUE for labels_given in given} == {True, False}
+    for labels_given, sure in zip(given, model.sure(request, given), strict=True):
+        assert (sure["topic"] < 0.9) == (labels_given["topic"] != TRUE)
+
+
 def test_without_noise_gold_is_answered() -> None:
     assert set(singles(Settings())) == {TRUE}
     assert set(packs(Settings(), 20)) == {TRUE}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -238,26 +239,32 @@ class HaloLine:
     apart_plan: str
 
 
-_CALIBRATION = TypeAdapter(Calibration)
-_STRATEGY = TypeAdapter(Strategy)
+@cache
+def _calibrations() -> TypeAdapter[Calibration]:
+    return TypeAdapter(Calibration)  # built when it is needed: it takes longer than the rest of this module
+
+
+@cache
+def _strategies() -> TypeAdapter[Strategy]:
+    return TypeAdapter(Strategy)  # built when it is needed: it takes longer than the rest of this module
 
 
 def calibration_to_json(one: Calibration) -> str:
-    return _CALIBRATION.dump_json(one).decode()
+    return _calibrations().dump_json(one).decode()
 
 
 def calibration_from_json(document: str) -> Calibration:
-    return _CALIBRATION.validate_json(document)
+    return _calibrations().validate_json(document)
 
 
 def strategy_to_json(one: Strategy) -> str:
-    return _STRATEGY.dump_json(one).decode()
+    return _strategies().dump_json(one).decode()
 
 
 def strategy_from_json(document: str) -> Strategy:
-    return _STRATEGY.validate_json(document)
+    return _strategies().validate_json(document)
 
 
 def as_json(one: Calibration) -> dict[str, Any]:
-    document: dict[str, Any] = _CALIBRATION.dump_python(one, mode="json")
+    document: dict[str, Any] = _calibrations().dump_python(one, mode="json")
     return document

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -350,19 +351,23 @@ class Plan:
         return next(found, None) or self.price(who, shard.tier)
 
 
-_PLAN = TypeAdapter(Plan)
+@cache
+def _schema() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)  # built when it is needed: it takes longer than the rest of this module
+
+
 _UNHASHED = frozenset({"id", "created_at", "hash"})
 
 
 def to_json(plan: Plan, *, indent: int | None = None) -> str:
-    return _PLAN.dump_json(plan, indent=indent).decode()
+    return _schema().dump_json(plan, indent=indent).decode()
 
 
 def from_json(document: str) -> Plan:
     """Read a plan as this version or an earlier one wrote it."""
     if '"grade":' in document.replace(" ", ""):  # until it became one of three ways to doubt
-        return _PLAN.validate_python(_upgraded(json.loads(document)))
-    return _PLAN.validate_json(document)
+        return _schema().validate_python(_upgraded(json.loads(document)))
+    return _schema().validate_json(document)
 
 
 def _upgraded(value: Any) -> Any:

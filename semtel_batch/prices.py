@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import genai_prices
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice
 
 from semtel_batch.errors import PriceUnknown
 from semtel_batch.families import Family, family_of, is_regional
@@ -91,6 +94,8 @@ def price_book(endpoints: Iterable[Endpoint], at: datetime) -> PriceBook:
 
 def price_change(endpoint: Endpoint, tier: Tier, at: datetime) -> PriceChange | None:
     """The next day within two weeks on which the published price of a tier is another one; None if it stays."""
+    if not _has_dates(endpoint, tier):
+        return None
     today = price_of(endpoint, tier, at)
     for days in range(1, _HORIZON_DAYS + 1):
         then = at + timedelta(days=days)
@@ -101,6 +106,15 @@ def price_change(endpoint: Endpoint, tier: Tier, at: datetime) -> PriceChange | 
         if replace(price, source="") != replace(today, source=""):
             return PriceChange(on=then.date(), price=price)
     return None
+
+
+def _has_dates(endpoint: Endpoint, tier: Tier) -> bool:
+    """Whether the list has more than one price of a model, from one day or hour on another."""
+    try:
+        _, model = get_snapshot().find_provider_model(endpoint.priced_as, None, _provider(endpoint, tier), None)
+    except LookupError:
+        return True  # whatever the price is then taken from
+    return not isinstance(model.prices, ModelPrice)
 
 
 def price_of(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
@@ -204,13 +218,18 @@ def _known_discount(endpoint: Endpoint, tier: Tier, family: Family) -> Decimal |
 # ── published ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _provider(endpoint: Endpoint, tier: Tier = Tier.REALTIME) -> str:
+    if tier is Tier.DECISIONS:
+        return "openai-decisions"
+    return "azure" if endpoint.kind is EndpointKind.AZURE else "openai"
+
+
 def _standard(endpoint: Endpoint, at: datetime) -> TierPrice:
-    provider = "azure" if endpoint.kind is EndpointKind.AZURE else "openai"
     standard = _unit_prices(endpoint, Tier.REALTIME, at, {})
     no_output = standard.output_usd == 0 and not family_of(endpoint.priced_as).is_embedding
     # A price part that the list lacks comes back as 0: models billed by the minute, the image, or "free" entries.
     if standard.input_usd == 0 or no_output:
-        raise _unknown(endpoint, Tier.REALTIME, f"the {provider} list has no full token price for it")
+        raise _unknown(endpoint, Tier.REALTIME, f"the {_provider(endpoint)} list has no full token price for it")
     return standard
 
 
@@ -292,30 +311,51 @@ def _has_flex(endpoint: Endpoint, family: Family) -> bool:
 
 
 def _unit_prices(endpoint: Endpoint, tier: Tier, at: datetime, context: Mapping[str, str]) -> TierPrice:
-    provider = "azure" if endpoint.kind is EndpointKind.AZURE else "openai"
-    provider = "openai-decisions" if tier is Tier.DECISIONS else provider
+    provider = _provider(endpoint, tier)
+
+    try:
+        usd = _listed(endpoint.priced_as, provider, at, tuple(context.items()))
+    except LookupError as error:
+        raise _unknown(endpoint, tier, f"the {provider} list doesn't have the model") from error
+    return TierPrice(
+        tier=tier,
+        input_usd=usd.read,
+        cached_usd=usd.cached,
+        cache_write_usd=usd.written,
+        output_usd=usd.output,
+        source=f"genai-prices {genai_prices.__version__}, {provider} list of {at:%Y-%m-%d}",
+    )
+
+
+class _Listed(NamedTuple):
+    """US dollars a million tokens."""
+
+    read: Decimal
+    cached: Decimal
+    written: Decimal
+    output: Decimal
+
+
+@lru_cache(maxsize=1024)
+def _listed(model: str, provider: str, at: datetime, context: tuple[tuple[str, str], ...]) -> _Listed:
+    """A model's list prices at a moment. Raises LookupError for one that isn't there."""
 
     def usd(**tokens: int) -> Decimal:
         priced = genai_prices.calc_price(
             genai_prices.Usage(**tokens),
-            endpoint.priced_as,
+            model,
             provider_id=provider,
             genai_request_timestamp=at,
             price_context=dict(context),
         )
         return (priced.total_price * _PER_MTOK).normalize() + 0  # + 0: no exponent left by normalize
 
-    try:
-        return TierPrice(
-            tier=tier,
-            input_usd=usd(input_tokens=_SAMPLE_TOKENS),
-            cached_usd=usd(input_tokens=_SAMPLE_TOKENS, cache_read_tokens=_SAMPLE_TOKENS),
-            cache_write_usd=usd(input_tokens=_SAMPLE_TOKENS, cache_write_tokens=_SAMPLE_TOKENS),
-            output_usd=usd(output_tokens=_SAMPLE_TOKENS),
-            source=f"genai-prices {genai_prices.__version__}, {provider} list of {at:%Y-%m-%d}",
-        )
-    except LookupError as error:
-        raise _unknown(endpoint, tier, f"the {provider} list doesn't have the model") from error
+    return _Listed(
+        read=usd(input_tokens=_SAMPLE_TOKENS),
+        cached=usd(input_tokens=_SAMPLE_TOKENS, cache_read_tokens=_SAMPLE_TOKENS),
+        written=usd(input_tokens=_SAMPLE_TOKENS, cache_write_tokens=_SAMPLE_TOKENS),
+        output=usd(output_tokens=_SAMPLE_TOKENS),
+    )
 
 
 def _is_listed(endpoint: Endpoint, at: datetime) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,12 +17,14 @@ from semtel_batch.conversations import load_hashes
 from semtel_batch.crashpoints import reach
 from semtel_batch.errors import StoreError
 from semtel_batch.generations import Rows
-from semtel_batch.intake import Judged
 from semtel_batch.legs import fingerprint
 from semtel_batch.parts import ANSWERS, LABELS, MANIFEST, read_parts, write_part
 from semtel_batch.records import Classifier, Outcome
 from semtel_batch.rows import NewShard, Reused
 from semtel_batch.store import Store
+
+if TYPE_CHECKING:  # only its name is needed, and `plan` reads no answers
+    from semtel_batch.intake import Judged
 
 log = logging.getLogger("semtel_batch.reuse")
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -42,7 +43,11 @@ class _Note:
     trace: Trace
 
 
-_NOTE = TypeAdapter(_Note)
+@cache
+def _schema() -> TypeAdapter[_Note]:
+    return TypeAdapter(_Note)  # built when it is needed: it takes longer than the rest of this module
+
+
 _NOTHING_SEEN = Trace()
 _REST = "trace-"  # in the place of a part's number
 
@@ -81,7 +86,7 @@ class Spool:
         temporary = note.with_suffix(".tmp")
         with being_written(note, temporary):
             begin_private(temporary)
-            temporary.write_bytes(_NOTE.dump_json(said))
+            temporary.write_bytes(_schema().dump_json(said))
             settle(temporary, note)
 
     @contextmanager
@@ -205,7 +210,7 @@ def _folder(files: Path) -> Path:
 
 
 def _read(note: Path) -> _Note:
-    return _NOTE.validate_json(note.read_bytes())
+    return _schema().validate_json(note.read_bytes())
 
 
 @contextmanager

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semtel_batch.engines.local import LOCAL, Reader
 from semtel_batch.errors import BadInput
-from semtel_batch.runner import Ahead
+
+if TYPE_CHECKING:  # only its name is needed, and `plan` runs nothing
+    from semtel_batch.runner import Ahead
 
 _NEEDED = ("pyspark", "pandas", "pyarrow")
 

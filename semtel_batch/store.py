@@ -430,6 +430,11 @@ class Store:
             rows = t.execute(query).all()
         return [mapping.part(row, self.folder) for row in rows]
 
+    def ways(self) -> frozenset[str]:
+        """The ways in which the store's plans were asked something."""
+        with self._transaction() as t:
+            return frozenset(t.execute(select(tables.shards.c.way).distinct()).scalars())
+
     def label_parts(self, way: str) -> list[Path]:
         """The label parts of every plan that hold what was asked in this way."""
         without_labels = select(tables.purges.c.plan_id).where(tables.purges.c.labels_kept == 0)

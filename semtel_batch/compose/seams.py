@@ -20,8 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 _WORD = "A-Za-z0-9À-ÖØ-öø-ÿα-ωА-яёぁ-ゖァ-ヺ一-鿿가-힣"
 _SEAM = re.compile(rf"[{_WORD}](?=[ \n\t.,;:?!。，、？！])")
-_ENDS_IN_WORD = re.compile(rf"[{_WORD}]\Z")
-_BEGINS_WITH_WORD = re.compile(rf"[{_WORD}]")
+_WORDLY = re.compile(rf"[{_WORD}]")
 _WITHIN = 256  # characters in which a seam is looked for
 # Characters of a token. Most texts have more than the first number and fewer than the second; what has not costs time.
 _FEW_CHARS, _MANY_CHARS = 3.5, 5
@@ -152,9 +151,9 @@ def tokens_behind(pieces: Pieces, rows: Ints, texts: Sequence[str], places: Ints
 
 def ends_certain(text: str) -> bool:
     """Whether a blank, a line's end or a full stop behind this text makes a seam; nothing at all ends anywhere."""
-    return not text or _ENDS_IN_WORD.search(text, len(text) - 1) is not None
+    return not text or _WORDLY.match(text, len(text) - 1) is not None
 
 
 def begins_certain(text: str) -> bool:
     """Whether this text splits for certain from a line's end before it."""
-    return not text or _BEGINS_WITH_WORD.match(text) is not None
+    return not text or _WORDLY.match(text) is not None

@@ -372,11 +372,15 @@ def _answered(project: Path, kept: Ingested, grader: Classifier) -> Answered | N
     if not store_path(project).exists():
         return None
     rows = askable(load_index(kept.folder))["row"].to_numpy()
+    with closing(Store(project)) as store:
+        ways = store.ways()
 
     @functools.cache
     def look_up(strategy: Strategy, endpoint: Endpoint, asked: tuple[Classifier, ...]) -> npt.NDArray[np.bool_] | None:
         prompt = word(asked, Stage.CLASSIFY, endpoint, grader, delivery=Delivery(tier=strategy.tier))
         way = way_of_asking(prompt, endpoint, strategy, per_request=strategy.conversations_per_request)
+        if way not in ways:  # most ways to ask were never used
+            return None
         with closing(Store(project)) as store:
             found = find_answered(store, way, asked, rows, kept.folder, {})
         complete = found.group_by("row").len().filter(pl.col("len") == len(asked))["row"]

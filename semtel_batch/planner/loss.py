@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+
+from semtel_batch.quality import special
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

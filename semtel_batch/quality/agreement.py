@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import polars as pl
-from scipy import special
 
 from semtel_batch.errors import BadData
+from semtel_batch.quality import special
 
 Labels = pl.Series | Sequence[str | None]
 

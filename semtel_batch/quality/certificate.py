@@ -18,8 +18,8 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from semtel_batch.quality import special
 from semtel_batch.quality.agreement import clopper_pearson
 
 MAX_SAMPLE = 1_000_000

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import special
 
+from semtel_batch.quality import special
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.excess import Excess, excess_interval
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from semtel_batch.quality import special
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.quality.certificate import Target, percent
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from semtel_batch.quality import special
 from semtel_batch.quality.certificate import Target, p_value, zero_error_size
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]

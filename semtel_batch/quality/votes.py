@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+
+from semtel_batch.quality import special
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

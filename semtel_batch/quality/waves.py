@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy import special
+
+from semtel_batch.quality import special
 
 _PRIOR = 0.5
 """Both parameters of the beta prior over the alternatives: Jeffreys', whose mass near zero finds small shares soon."""

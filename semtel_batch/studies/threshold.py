@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import special
 
+from semtel_batch.quality import special
 from semtel_batch.quality.certificate import Target, p_value, zero_error_size
 from semtel_batch.records import Stage
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import polars as pl
 from pydantic import TypeAdapter
@@ -74,15 +75,17 @@ class Ask:
     sample: Sample
 
 
-_TRIAL = TypeAdapter(Trial)
+@cache
+def _schema() -> TypeAdapter[Trial]:
+    return TypeAdapter(Trial)  # built when it is needed: it takes longer than the rest of this module
 
 
 def to_json(trial: Trial) -> str:
-    return _TRIAL.dump_json(trial).decode()
+    return _schema().dump_json(trial).decode()
 
 
 def from_json(document: str) -> Trial:
-    return _TRIAL.validate_json(document)
+    return _schema().validate_json(document)
 
 
 def key_of(trial: Trial) -> str:

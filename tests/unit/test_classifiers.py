@@ -383,3 +383,10 @@ class TestRefusals:
     def test_no_value_of_the_environment_shows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SEMTEL_TEST_SECRET", "hush-hush")
         assert "hush-hush" not in refusal(write(tmp_path, front(description="${env:SEMTEL_TEST_SECRET}")))
+
+
+@pytest.mark.parametrize("path", sorted(shipped("prompts").glob("*.prompty")), ids=lambda path: path.stem)
+def test_shipped_prompts_read_the_same_in_either_loader(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    assert classifiers.load(copy) == classifiers.load(path)

@@ -12,13 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import genai_prices
-from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelPrice
-
+from semtel_batch import price_lists
 from semtel_batch.errors import PriceUnknown
 from semtel_batch.families import Family, family_of, is_regional
 from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, TierOverride, TierPrice
@@ -26,9 +22,6 @@ from semtel_batch.records import Endpoint, EndpointKind, PriceOverride, Tier, Ti
 SELF_HOSTED = "self-hosted: no price given (set [endpoint.price] to count what the machine costs)"
 SHUTDOWN_NOTICE = timedelta(days=30)
 
-# Small enough that no long-context tier applies; those start at 272,000 input tokens in one request.
-_SAMPLE_TOKENS = 1_000
-_PER_MTOK = Decimal(1_000_000) / _SAMPLE_TOKENS
 _CONTEXTS = {Tier.BATCH: {"processing": "batch"}, Tier.FLEX: {"service_tier": "flex"}}
 _HALF = Decimal("0.5")
 _REGIONAL = Decimal("1.1")  # of what is kept in a region: Azure's Data Zone, OpenAI's regional hosts
@@ -94,7 +87,7 @@ def price_book(endpoints: Iterable[Endpoint], at: datetime) -> PriceBook:
 
 def price_change(endpoint: Endpoint, tier: Tier, at: datetime) -> PriceChange | None:
     """The next day within two weeks on which the published price of a tier is another one; None if it stays."""
-    if not _has_dates(endpoint, tier):
+    if not price_lists.may_change(endpoint.priced_as, _provider(endpoint, tier)):
         return None
     today = price_of(endpoint, tier, at)
     for days in range(1, _HORIZON_DAYS + 1):
@@ -106,15 +99,6 @@ def price_change(endpoint: Endpoint, tier: Tier, at: datetime) -> PriceChange | 
         if replace(price, source="") != replace(today, source=""):
             return PriceChange(on=then.date(), price=price)
     return None
-
-
-def _has_dates(endpoint: Endpoint, tier: Tier) -> bool:
-    """Whether the list has more than one price of a model, from one day or hour on another."""
-    try:
-        _, model = get_snapshot().find_provider_model(endpoint.priced_as, None, _provider(endpoint, tier), None)
-    except LookupError:
-        return True  # whatever the price is then taken from
-    return not isinstance(model.prices, ModelPrice)
 
 
 def price_of(endpoint: Endpoint, tier: Tier, at: datetime) -> TierPrice:
@@ -314,7 +298,7 @@ def _unit_prices(endpoint: Endpoint, tier: Tier, at: datetime, context: Mapping[
     provider = _provider(endpoint, tier)
 
     try:
-        usd = _listed(endpoint.priced_as, provider, at, tuple(context.items()))
+        usd = price_lists.listed(endpoint.priced_as, provider, at, tuple(context.items()))
     except LookupError as error:
         raise _unknown(endpoint, tier, f"the {provider} list doesn't have the model") from error
     return TierPrice(
@@ -323,38 +307,7 @@ def _unit_prices(endpoint: Endpoint, tier: Tier, at: datetime, context: Mapping[
         cached_usd=usd.cached,
         cache_write_usd=usd.written,
         output_usd=usd.output,
-        source=f"genai-prices {genai_prices.__version__}, {provider} list of {at:%Y-%m-%d}",
-    )
-
-
-class _Listed(NamedTuple):
-    """US dollars a million tokens."""
-
-    read: Decimal
-    cached: Decimal
-    written: Decimal
-    output: Decimal
-
-
-@lru_cache(maxsize=1024)
-def _listed(model: str, provider: str, at: datetime, context: tuple[tuple[str, str], ...]) -> _Listed:
-    """A model's list prices at a moment. Raises LookupError for one that isn't there."""
-
-    def usd(**tokens: int) -> Decimal:
-        priced = genai_prices.calc_price(
-            genai_prices.Usage(**tokens),
-            model,
-            provider_id=provider,
-            genai_request_timestamp=at,
-            price_context=dict(context),
-        )
-        return (priced.total_price * _PER_MTOK).normalize() + 0  # + 0: no exponent left by normalize
-
-    return _Listed(
-        read=usd(input_tokens=_SAMPLE_TOKENS),
-        cached=usd(input_tokens=_SAMPLE_TOKENS, cache_read_tokens=_SAMPLE_TOKENS),
-        written=usd(input_tokens=_SAMPLE_TOKENS, cache_write_tokens=_SAMPLE_TOKENS),
-        output=usd(output_tokens=_SAMPLE_TOKENS),
+        source=f"genai-prices {price_lists.VERSION}, {provider} list of {at:%Y-%m-%d}",
     )
 
 

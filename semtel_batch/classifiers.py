@@ -25,6 +25,7 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from semtel_batch import front_matter
 from semtel_batch.errors import BadPrompt
 from semtel_batch.records import Classifier, Label
 from semtel_batch.resources import shipped
@@ -154,33 +155,12 @@ def _split(source: _Source, text: str) -> tuple[dict[str, Any], str]:
         # Prompty itself ends the front matter there and would read the rest as the body.
         source.refuse("front matter", "it contains --- or +++ before its end; write another dash")
     try:
-        loader = _Quick if source.path.parent == shipped("prompts") else _Careful
-        front = yaml.load(front_text, Loader=loader)
+        front = front_matter.parse(front_text, is_ours=source.path.parent == shipped("prompts"))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadPrompt(f"{source.path}: front matter: {_yaml_complaint(error)}; quote or correct it.") from error
     if not isinstance(front, dict):
         source.refuse("front matter", "it holds no fields; give at least name and outputs")
     return front, body.strip()
-
-
-class _OnceEach:
-    """Of a loader: a key that stands twice is an error; the second would win in silence."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)  # type: ignore[misc]
-        return mapping
-
-
-class _Careful(_OnceEach, yaml.SafeLoader):
-    """YAML's safe loader in Python, which no depth of nesting can crash."""
-
-
-class _Quick(_OnceEach, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same in C, ten times as fast: for what we ship."""
 
 
 def _yaml_complaint(error: Exception) -> str:

@@ -351,11 +351,7 @@ class Plan:
         return next(found, None) or self.price(who, shard.tier)
 
 
-@cache
-def _schema() -> TypeAdapter[Plan]:
-    return TypeAdapter(Plan)  # built when it is needed: it takes longer than the rest of this module
-
-
+_schema = cache(lambda: TypeAdapter(Plan))  # built when it is needed: it takes longer than the rest of this module
 _UNHASHED = frozenset({"id", "created_at", "hash"})
 
 

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import polars as pl
 import pytest
-from small_job import PLAN_ID, REALTIME_NAIVE, endpoint, job, plan, texts
+from small_job import PLAN_ID, REALTIME_NAIVE, endpoint, job, plan, price, texts
 
 import semtel_batch
 from semtel_batch import spread
@@ -27,7 +28,7 @@ from semtel_batch.errors import BadData, BadInput
 from semtel_batch.parts import LABELS, read_parts
 from semtel_batch.plans import Sample
 from semtel_batch.pseudonyms import IdHash
-from semtel_batch.records import Endpoint, Shard, Tier
+from semtel_batch.records import Doubt, Endpoint, Shard, Stage, Strategy, Tier
 from semtel_batch.results import fan_out, final_labels
 from semtel_batch.rows import PlanState
 from semtel_batch.runner import Runner
@@ -183,11 +184,12 @@ def test_what_is_missing_for_an_address_is_named(address: str, said: str, cluste
 class World:
     """A plan of N realtime requests in a project of its own, and the sandbox they go to."""
 
-    def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
+    def __init__(self, folder: Path, sandbox: SandboxHandle, strategy: Strategy = REALTIME_NAIVE) -> None:
         sandbox.reset()
         self.sandbox = sandbox
-        made = plan(REALTIME_NAIVE, endpoint=endpoint(base_url=sandbox.base_url, concurrency=16))
-        self.job = job(folder, made, texts(N))
+        at = endpoint(base_url=sandbox.base_url, concurrency=16)
+        prices = tuple((at.name, price(tier)) for tier in (Tier.REALTIME, Tier.FLEX, Tier.DECISIONS))
+        self.job = job(folder, plan(strategy, endpoint=at, prices=prices), texts(N))
 
     def run(self, ahead: sharing.SparkAhead | None = None) -> None:
         Runner(self.job.store, self.job.plan, opened, SystemClock(), lambda _tick: None, ahead).collect(wait=True)
@@ -310,6 +312,42 @@ def test_a_task_that_runs_twice_at_once_pays_once(sandbox: SandboxHandle, tmp_pa
     world.run(ahead(Twice()))
     world.check_whole()
     assert world.books()["requests"]["asked"] == N
+
+
+@pytest.mark.usefixtures("keyed")
+@pytest.mark.parametrize(
+    ("strategy", "stage", "tier"),
+    [
+        (Strategy(recipe="flex", tier=Tier.FLEX), Stage.CLASSIFY, Tier.FLEX),
+        (Strategy(recipe="decisions", tier=Tier.DECISIONS), Stage.CLASSIFY, Tier.DECISIONS),
+        (replace(REALTIME_NAIVE, doubt=Doubt.GRADER), Stage.GRADE, Tier.REALTIME),
+    ],
+)
+def test_executors_ask_whatever_is_answered_at_once(
+    strategy: Strategy,
+    stage: Stage,
+    tier: Tier,
+    sandbox: SandboxHandle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[seats.Slice] = []
+    answer = seats.Seat._answer
+
+    def watched(seat: seats.Seat, one: seats.Slice) -> bool:
+        asked.append(one)
+        return answer(seat, one)
+
+    monkeypatch.setattr(seats.Seat, "_answer", watched)
+    here = World(tmp_path / "here", sandbox, strategy)
+    here.run()
+    labels, requests = here.results(), here.books()["by_request"]
+    there = World(tmp_path / "there", sandbox, strategy)
+    there.run(ahead(Nearby()))
+    assert there.results() == labels, "and the fingerprints are the same"
+    assert there.books()["by_request"] == requests
+    mine = [one for one in asked if one.row.shard.stage is stage and one.row.shard.tier is tier]
+    assert sorted(one.number for one in mine) == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("keyed")

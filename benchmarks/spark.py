@@ -3,7 +3,7 @@
 python benchmarks/spark.py                  all of it
 python benchmarks/spark.py read 20000       reading and counting 20,000 conversations, local[2] beside one machine
 python benchmarks/spark.py share            one process beside local[4] under one limit, counted by the sandbox
-python benchmarks/spark.py memory           what the driver's process takes to plan one and five million conversations
+python benchmarks/spark.py memory           what the driver's process takes to plan one and three million conversations
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def memory(folder: Path) -> None:
     """Plan short conversations in a process of their own, whose peak of memory is told; Java's and workers' is not."""
     for engine in ("local", "spark"):
         peaks = []
-        for n in (1_000_000, 5_000_000):
+        for n in (1_000_000, 3_000_000):
             project, data = folder / f"{engine}-{n}", folder / f"data-{n}"
             write_short(data, n)
             arguments = ["--project", str(project), "plan", str(data), "-c", "topic", "--engine", engine]
@@ -98,7 +98,7 @@ def memory(folder: Path) -> None:
             )
             peaks.append(int(ended.stdout) * 1024)
             say(f"  {engine:6} {n:10,} conversations  {peaks[-1] / 2**20:7,.0f} MiB  {time.monotonic() - began:5.0f} s")
-        say(f"  {engine:6} {(peaks[1] - peaks[0]) / 4_000_000:4.0f} bytes for each one more")
+        say(f"  {engine:6} {(peaks[1] - peaks[0]) / 2_000_000:4.0f} bytes for each one more")
 
 
 PLAN = """\

@@ -21,7 +21,7 @@ _HEADROOM = 2.0  # what a task keeps over what it was seen to use: slow start do
 _IDLE = 0.5  # of its share used; one that uses more keeps all
 _FLOOR = 0.1  # of an equal share: what a task keeps that uses next to nothing, to be seen when it wants more
 _SMALL = 0.03  # a change by less than this part of a share is not worth telling
-_LOOK_S = 0.2  # how long what was divided stands, if nobody comes
+_LOOK_S, _LOOK_EACH_S = 0.2, 0.001  # how long what was divided stands if nobody comes or goes; if so, for each task
 _ROUNDING = 1e-9
 
 
@@ -100,8 +100,9 @@ class Ledger:
         """`least`: the smallest share of any use; see `allot`."""
         self._least = least
         self._holders: dict[str, _Holder] = {}
-        self._divided: dict[str, float] = {}
-        self._divided_at = -math.inf
+        self._total = 0.0
+        self._targets: dict[str, float] = {}
+        self._divided_at, self._is_stale = -math.inf, True
 
     @property
     def total(self) -> float:
@@ -113,23 +114,28 @@ class Ledger:
 
         One that is given less frees the difference by saying so, not before; one that wants more gets what is free.
         """
-        self._forget(now)
-        holder = self._holders.setdefault(task, _Holder(0.0, told, now))
-        holder.held, holder.told, holder.heard_at = min(using, holder.held), told, now
-        using, wanted = holder.held, self._target(task, now)
+        if task not in self._holders:
+            self._holders[task], self._is_stale = _Holder(0.0, told, now), True
+        holder = self._holders[task]
+        using = min(using, holder.held)
+        holder.told, holder.heard_at = told, now
+        self._hold(holder, using)
+        self._divide(now)
+        wanted = self._targets.get(task, using)
         if abs(wanted - using) <= _SMALL * using:
             return using
-        free = max(0.0, FULL - self.total)
-        given = min(wanted, using + free)
+        given = min(wanted, using + max(0.0, FULL - self._total))
         if given < self._least - _ROUNDING:  # of no use, and perhaps in somebody's way
             given = 0.0
-        holder.held = max(using, given)
+        self._hold(holder, max(using, given))
         return given
 
     def leave(self, task: str) -> None:
         """A task has ended, and uses nothing any more."""
-        self._holders.pop(task, None)
-        self._divided = {}
+        holder = self._holders.pop(task, None)
+        if holder is not None:
+            self._total -= holder.held
+            self._is_stale = True
 
     def lose(self, task: str, within_s: float, now: float) -> None:
         """A task's connection has ended without a word: it is dead, or finds out within this time and stops."""
@@ -137,12 +143,18 @@ class Ledger:
             holder = self._holders[task]
             holder.told, holder.heard_at = _NOTHING, min(holder.heard_at, now + within_s - LEASE_S)
 
-    def _target(self, task: str, now: float) -> float:
-        if task not in self._divided or now - self._divided_at >= _LOOK_S:
-            shares = allot([wish(holder.held, holder.told) for holder in self._holders.values()], self._least)
-            self._divided, self._divided_at = dict(zip(self._holders, shares, strict=True)), now
-        return self._divided[task]
+    def _hold(self, holder: _Holder, share: float) -> None:
+        self._total += share - holder.held
+        holder.held = share
 
-    def _forget(self, now: float) -> None:
+    def _divide(self, now: float) -> None:
+        """Divide anew, and forget who is not heard of: now and then, the more seldom the more tasks there are."""
+        seldom_s = len(self._holders) * _LOOK_EACH_S
+        if now - self._divided_at < (seldom_s if self._is_stale else max(_LOOK_S, seldom_s)):
+            return
         for task in [task for task, holder in self._holders.items() if now - holder.heard_at > LEASE_S]:
             self.leave(task)
+        self._total = self.total  # no error of floats adds up
+        shares = allot([wish(holder.held, holder.told) for holder in self._holders.values()], self._least)
+        self._targets = dict(zip(self._holders, shares, strict=True))
+        self._divided_at, self._is_stale = now, False

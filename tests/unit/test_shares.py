@@ -95,7 +95,7 @@ def test_the_share_of_one_that_died_is_free_when_it_must_have_stopped() -> None:
     ledger = Ledger()
     ledger.renew("dead", 0.0, HUNGRY, 0.0)
     assert ledger.renew("b", 0.0, HUNGRY, LEASE_S - 0.1) == 0.0
-    assert ledger.renew("b", 0.0, HUNGRY, LEASE_S + 0.1) == 1.0
+    assert ledger.renew("b", 0.0, HUNGRY, LEASE_S + 0.2) == 1.0
 
 
 def test_one_whose_connection_has_ended_is_waited_for_less_long() -> None:
@@ -103,7 +103,7 @@ def test_one_whose_connection_has_ended_is_waited_for_less_long() -> None:
     ledger.renew("dead", 0.0, HUNGRY, 0.0)
     ledger.lose("dead", 1.0, 0.2)
     assert ledger.renew("b", 0.0, HUNGRY, 1.1) == 0.0
-    assert ledger.renew("b", 0.0, HUNGRY, 1.3) == 1.0
+    assert ledger.renew("b", 0.0, HUNGRY, 1.4) == 1.0
 
 
 def test_what_idles_goes_to_the_busy_within_seconds() -> None:

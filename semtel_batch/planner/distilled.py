@@ -65,7 +65,7 @@ def decide(job: Job) -> Plan:
     if not reason:
         return _chosen(job, made, plain)
     if at_hand.is_named:
-        raise Infeasible(f"With networks, the plan {reason}.")
+        raise Infeasible(f"With networks, the plan {reason}; loosen that, or plan without --strategy distilled.")
     if plain is None:
         assert problem is not None
         raise problem
@@ -91,7 +91,13 @@ def _cheapest(job: Job, at_hand: AtHand) -> tuple[Plan | None, str]:
             made.append(_with_networks(job, at_hand, left, price))
         except Infeasible as infeasible:
             reasons.append(str(infeasible))
-    best = min(made, key=lambda plan: (plan.chosen.usd, plan.chosen.time_s), default=None)
+    limits = constraints(job.objective)
+    # Where nothing is left to the LLM, nobody but these limits has asked whether embedding in batch is in time.
+    best = min(
+        made,
+        key=lambda plan: (not all(one.keeps(plan.chosen) for one in limits), plan.chosen.usd, plan.chosen.time_s),
+        default=None,
+    )
     return best, " ".join(dict.fromkeys(reasons))
 
 

@@ -154,6 +154,9 @@ def test_embedding_in_batch_waits_only_where_the_deadline_allows() -> None:
     late = decided(at_hand(), objective=Objective(min_agreement=0.95, deadline_s=100 * HOUR_S))
     assert late.network is not None
     assert late.network.tier is Tier.BATCH
+    whole = decided(at_hand(coverage=1.0), objective=Objective(min_agreement=0.95, deadline_s=2 * HOUR_S))
+    assert whole.network is not None, "nothing is left to ask, so only the embeddings can be late"
+    assert whole.network.tier is Tier.REALTIME
     # With 30 hours, embedding in batch would leave six: the rest would have to be asked in realtime, for twice as much.
     between = decided(at_hand(), objective=Objective(min_agreement=0.95, deadline_s=30 * HOUR_S))
     assert between.network is not None

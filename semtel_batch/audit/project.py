@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from semtel_batch import plans
+from semtel_batch.audit.compressed import check_compressed
 from semtel_batch.audit.files import check_files, check_folders, parts_registered_twice, stray_shards
 from semtel_batch.audit.findings import Finding, Severity, Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Items
@@ -157,6 +158,7 @@ def _check_plan(store: Store, plan: Plan, row: PlanRow, tell: Tell) -> _Seen:
         looked = Looked(plan=plan, texts=texts, served=served, items=Items(plan, texts.n_rows), tell=tell)
         _check_execution(looked, row, written)
         check_networks(store, looked, written)
+        check_compressed(looked, folder)
         _check_end(looked, row, problems)
     known = {folder / APART, *([levels_file(folder)] if plan.strata.levels > 1 else [])}
     n_files = check_files(folder, written, texts.n_parts if texts else 0, tell, known)

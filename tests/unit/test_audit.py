@@ -20,6 +20,8 @@ from semtel_batch.audit.findings import Severity
 from semtel_batch.audit.project import Audit, audit
 from semtel_batch.cli import main
 from semtel_batch.clock import SystemClock
+from semtel_batch.compose.compress.backends import Way
+from semtel_batch.compose.compress.results import Compression
 from semtel_batch.config import Defaults, Settings
 from semtel_batch.conversations import Columns
 from semtel_batch.engines.local import Wish, make_plan
@@ -201,6 +203,35 @@ def test_only_the_plans_named_are_looked_at(finished: Project) -> None:
     with closing(Store(finished.folder)) as store:
         assert audit(store, set(), NOW).n_plans == 0
         assert audit(store, {finished.plan.id}, NOW).n_plans == 1
+
+
+def with_compressed(project: Project, to: Path) -> Project:
+    """A copy whose texts were compressed, as a recipe that compresses leaves them."""
+    made = copied(project, to)
+    texts = pl.concat(map(pl.read_parquet, made.files.glob("conversations/part-*.parquet")))["text"]
+    Compression(made.files, Way(compressor="rules", rate=0.5, encoding="o200k_base"))(texts)
+    assert pl.read_parquet(made.first("compressed/*.parquet"))["text"].null_count() < texts.len()
+    return made
+
+
+def test_what_was_compressed_is_sound(finished: Project, tmp_path: Path) -> None:
+    assert with_compressed(finished, tmp_path).audit().findings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (pl.lit(b"0" * 16).alias("text_hash"), "compressed texts of no conversation"),
+        ((pl.col("text") + " more").alias("text"), "compressed texts with another number of tokens"),
+        (pl.col("n_after").alias("n_before"), "compressed texts that are no shorter"),
+    ],
+)
+def test_what_was_compressed_and_changed_since_is_named(
+    finished: Project, tmp_path: Path, change: pl.Expr, what: str
+) -> None:
+    project = with_compressed(finished, tmp_path)
+    project.edit("compressed/*.parquet", lambda frame: frame.with_columns(change))
+    assert {finding.what for finding in project.audit().findings} == {what}
 
 
 # -- harmless --------------------------------------------------------------------------------------------------

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from test_planner import job
 
 from semtel_batch import strategies
 from semtel_batch.compose.compress import results
 from semtel_batch.compose.compress.backends import Way, Workers, check, open_compressor, run_here
-from semtel_batch.compose.compress.results import Ahead, Compression, cpu_seconds
+from semtel_batch.compose.compress.results import Ahead, Compression, Spent, cpu_seconds
 from semtel_batch.compose.prompt import word
 from semtel_batch.errors import BadStrategy
 from semtel_batch.legs import compressing, way_of_asking
-from semtel_batch.planner.shorter import foresee
+from semtel_batch.planner.optimize import choose
+from semtel_batch.planner.shorter import Shortened, foresee
 from semtel_batch.records import Stage, Strategy, Tier
 from tests.unit.small_job import TOPIC, endpoint
 
@@ -38,6 +41,15 @@ def test_each_text_is_compressed_once_and_known_to_later_plans(tmp_path: Path, m
     assert 0.3 < spent.rate < 0.95
     assert cpu_seconds(tmp_path / "plan1") == pytest.approx(spent.cpu_s)
     assert cpu_seconds(tmp_path / "plan2") == 0
+
+
+def test_a_part_that_is_torn_is_passed_over_and_its_texts_compressed_again(tmp_path: Path) -> None:
+    first = Compression(tmp_path / "plan1", WAY)(TEXTS)
+    for path in (tmp_path / "plan1" / "compressed").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert cpu_seconds(tmp_path / "plan1") == 0
+    assert Compression(tmp_path / "plan1", WAY).spent() is None
+    assert Compression(tmp_path / "plan1", WAY)(TEXTS).to_list() == first.to_list()
 
 
 @pytest.mark.parametrize("other", [replace(WAY, rate=0.9), replace(WAY, encoding="cl100k_base")])
@@ -118,3 +130,31 @@ def test_a_recipe_names_its_compressor(tmp_path: Path) -> None:
 def test_the_shipped_recipe_has_evidence_for_all_its_points() -> None:
     recipe = next(iter(strategies.find(["compressed"])))
     assert {recipe.label_change(s).label_change for s in recipe.strategies()} == {0.15}
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "usd_per_hour", "verdict"),
+    [
+        (0.1, "0.04", "; it pays."),
+        (0.1, "40000", "; it is dearer than sending the text as it is."),
+        (1e7, "0.0000001", "; it pays, but is slower."),
+        (1e7, "40", "; it is dearer than sending the text as it is and slower."),
+    ],
+)
+def test_the_plan_says_whether_compressing_pays(cpu_s: float, usd_per_hour: str, verdict: str) -> None:
+    lengths = np.full(50, 300, dtype=np.int64)
+    spent = Spent(n_texts=50, tokens_before=15_000, tokens_after=9_000, cpu_s=cpu_s)
+    shortened = Shortened(lengths=lengths * 6 // 10, cpu_s=cpu_s, spent=spent, earlier=False)
+    made = choose(
+        job(
+            lengths.tolist(),
+            recipes=["compressed", "batch", "naive"],
+            named=True,
+            compressed=lambda compressor, _: shortened if compressor == "rules" else replace(shortened, problem="gone"),
+            cpu_usd_per_hour=Decimal(usd_per_hour),
+        )
+    )
+    told = [one for one in made.warnings if one.startswith("Compressing with rules (realtime), asked to keep 50 %")]
+    assert len(told) == 1
+    assert "keeps 60 % of the tokens" in told[0]
+    assert told[0].endswith(verdict)

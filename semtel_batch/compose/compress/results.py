@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import polars as pl
 
 from semtel_batch.compose.compress.backends import Done, Way, Workers, open_compressor, run_here
 from semtel_batch.conversations import text_hashes
-from semtel_batch.errors import SemtelError
-from semtel_batch.parts import write_part
+from semtel_batch.errors import SemtelError, StoreError
+from semtel_batch.parts import read_parts, write_part
+
+log = logging.getLogger("semtel_batch.compress")
 
 COMPRESSED = pl.Schema(
     {
@@ -76,18 +79,15 @@ class Compression:
 
     def spent(self) -> Spent | None:
         """What this way has taken and left so far, in all plans; None where it was never used."""
-        files = self._files()
-        if not files:
-            return None
-        frame = pl.concat(pl.read_parquet(f, columns=["n_before", "n_after", "cpu_s"], glob=False) for f in files)
-        return _spent(frame)
+        found = pl.concat([COMPRESSED.to_frame(), *_readable(self._files())])
+        return _spent(found) if found.height else None
 
     def close(self) -> None:
         self._workers.close()
 
     def _known(self, hashes: pl.Series) -> pl.DataFrame:
         wanted = hashes.unique().to_frame("text_hash")
-        parts = [pl.read_parquet(f, glob=False).join(wanted, on="text_hash", how="semi") for f in self._files()]
+        parts = [one.join(wanted, on="text_hash", how="semi") for one in _readable(self._files())]
         return pl.concat([COMPRESSED.to_frame(), *parts]).unique("text_hash")
 
     def _files(self) -> list[Path]:
@@ -106,7 +106,16 @@ class Compression:
 def cpu_seconds(folder: Path) -> float:
     """What compressing took of this machine, as far as a plan's own folder tells."""
     files = sorted((folder / "compressed").glob("*.parquet"))
-    return sum((float(pl.read_parquet(f, columns=["cpu_s"], glob=False)["cpu_s"].sum()) for f in files), 0.0)
+    return sum((float(one["cpu_s"].sum()) for one in _readable(files)), 0.0)
+
+
+def _readable(files: Sequence[Path]) -> Iterator[pl.DataFrame]:
+    """The parts that can be read. A lost one costs compressing its texts again, and must not stop a run."""
+    for file in files:
+        try:
+            yield read_parts([file], COMPRESSED)
+        except StoreError as error:
+            log.warning("what was compressed before is compressed again: %s", error)
 
 
 def _frame(hashes: pl.Series, done: Sequence[Done]) -> pl.DataFrame:

@@ -117,13 +117,14 @@ def _size(trials: Trials, ground: Bench, laid: walk.Laid, aim: walk.Aim, populat
     n = len(table.stratum)
     wanted = walk.size(table, laid, aim, n - population)
     least = walk.least(population, aim)
-    saved = laid.path.usd[0] - laid.path.usd.min()
-    if saved <= 0:
+    if laid.path.usd[0] <= laid.path.usd.min():
         return 0, "no mix is cheaper than the reference in its cheapest tier"
     if not wanted or least is None:
+        saved = laid.path.usd[0] - walk.likely_usd(laid, aim.allowed)
         return 0, NotWorth(
-            f"no mix saves more than its certificate costs: it takes {least or population:,} fresh conversations or "
-            f"more, and the cheapest mix would save ${saved:.4f}"
+            f"no mix saves more than its certificate costs: one that may hold would save ${saved:.4f} on "
+            f"{n:,} conversations, and it takes {least or population:,} fresh ones or more, at "
+            f"${walk.item_usd(table, laid):.6f} each"
         )
     pack = max(table.levers[way].pack for one in laid.steps for way in np.unique(one.arm % len(table.levers)).tolist())
     # What a conversation costs in the tier that is asked, by what it costs in the cheapest one.

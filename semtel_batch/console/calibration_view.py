@@ -82,10 +82,12 @@ def _cuts(found: Findings) -> list[Cut]:
 
 
 def _floors(found: Findings) -> Iterator[str]:
+    asked = found.calibration.min_agreement
+    target = Target() if asked is None else Target.of_agreement(asked)
     for floor in found.floors:
         yield floor.wording
-        if (unreachable := beyond_reach(floor, Target())) is not None:
-            yield f"  {unreachable}."
+        if (unreachable := beyond_reach(floor, target)) is not None:
+            yield f"  {unreachable}{'' if asked is None or found.calibration.is_net else ' (--net)'}."
 
 
 def _table(found: Findings, page: Page) -> RenderableType:

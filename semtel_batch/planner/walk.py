@@ -252,6 +252,12 @@ def likely(table: Table, steps: Sequence[Step], allowed: Floats) -> Ints:
     return table.ways(min(steps, key=lambda one: abs(float(one.loss.max()) - _LIKELY * float(allowed.min()))))
 
 
+def likely_usd(laid: Laid, allowed: Floats) -> float:
+    """What the plan costs that will most likely be certified."""
+    able = (one.usd for one in laid.steps if float((one.loss / allowed).max()) <= _LIKELY)
+    return min(able, default=laid.steps[0].usd)
+
+
 def walk(table: Table, steps: Sequence[Step], fresh: Fresh, aim: Aim, asker: Asker) -> Walked:
     """Ask V in the ways of one plan after the other, and stop at the first that does not hold."""
     seen = _Seen(table, fresh, likely(table, steps, aim.allowed))

@@ -39,7 +39,7 @@ class Wishes(TypedDict, total=False):
     """What may be asked of a plan. What is left out is taken from [defaults] of semtel.toml, as by the command line."""
 
     deadline: str | timedelta | None  # when all labels must be there, counted from `submit`: "24h", or a timedelta
-    budget: str | float | Decimal | None  # US dollars; the upper estimate stays below it
+    budget: str | float | Decimal | None  # US dollars; the upper estimate stays below it; alone: fewest changed labels
     min_agreement: float | None  # 0…1, share of labels equal to the reference strategy's
     strategies: Sequence[str]  # only these recipes, by name or file
     assume: bool  # take published quality figures as if they were measured here

@@ -22,7 +22,7 @@ from semtel_batch.compose.prompt import labels_tokens, measure
 from semtel_batch.families import Family, family_with
 from semtel_batch.planner.cascade import doubted, doubted_tier, second_endpoint
 from semtel_batch.planner.evidence import quality
-from semtel_batch.planner.fallback import Fallback, divided, fallback, has_realtime
+from semtel_batch.planner.fallback import Fallback, dearer_at_once, divided, fallback
 from semtel_batch.planner.interval import Interval, Spread, either_price, interval, without_room
 from semtel_batch.planner.job import Job, asked_of, groups, left_share
 from semtel_batch.planner.learned import Known, Versions, counted_as
@@ -55,6 +55,11 @@ class Draft:
     n_conversations: int = 0
     fallback: Fallback | None = None  # batches that the deadline may take back
     compress_s: float = 0.0  # of this machine, beside all else
+
+    @property
+    def is_hedged(self) -> bool:
+        """Whether only realtime could keep the deadline, should batches be late."""
+        return self.fallback is not None and self.fallback.holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +132,7 @@ def estimate(
     asked = [*priced, *escalated]
     lines = (*_compressing(job, shortened), *(one.part.line(one.price, one.endpoint.name) for one in asked))
     usd = sum((line.usd for line in lines), Decimal(0))
-    run_s = run_s if held is None else job.objective.deadline_s or run_s
+    run_s = job.objective.deadline_s or run_s if held is not None and held.holds else run_s
     compress_s = shortened.cpu_s / (os.cpu_count() or 1) if shortened else 0.0
     time_s = max(run_s, compress_s)
     other = [(one.part.spread, one.price, one.endpoint.priced_as) for one in escalated]
@@ -200,15 +205,7 @@ def _later(job: Job, part: Part, price: TierPrice, endpoint: Endpoint, time_s: f
 def _if_dearer(case: _Case, within: Interval, usd: Decimal, asked: Sequence[Priced], time_s: float) -> Interval:
     """The interval with what is not the estimate's to know: prices that change meanwhile, and whether flex has room."""
     later = [_later(case.job, one.part, one.price, one.endpoint, time_s) for one in asked]
-    return without_room(either_price(within, usd, later), usd, [_dearer_at_once(case, one) for one in asked])
-
-
-def _dearer_at_once(case: _Case, one: Priced) -> Decimal:
-    """What more a part costs in realtime that flex may have no room for; nothing where it can't be asked there."""
-    if one.part.tier is not Tier.FLEX or not has_realtime(case.job, one.endpoint):
-        return Decimal(0)
-    realtime = case.job.prices.prices[one.endpoint.name, Tier.REALTIME]
-    return max(Decimal(0), realtime.cost_usd(one.part.usage) - one.price.cost_usd(one.part.usage))
+    return without_room(either_price(within, usd, later), usd, [dearer_at_once(case.job, one) for one in asked])
 
 
 def _of_what_is_asked(case: _Case, share: Known) -> Known:

@@ -100,7 +100,8 @@ def take_back(
 
     Waiting until the next look is safe while all that is out and all that is owed would still fit behind it. Of chunks
     the youngest go first: turnarounds have long tails, but what was sent last is least likely to be back first. No
-    more are taken than realtime needs to be busy until the next look.
+    more are taken than realtime needs to be busy until the next look: where that is not enough, and the deadline past
+    keeping by realtime alone, what comes home from batches meanwhile is all the sooner.
     """
     left = left_s - tick_s - margin_s
     owed = realtime.seconds(realtime.backlog_tokens)
@@ -109,7 +110,7 @@ def take_back(
     busy = max(0.0, owed - tick_s)  # what realtime will still owe at the next look
     for one in sorted(out, key=lambda one: (one.age_s, one.tokens, one.key)):
         # At the next look all that then waits must fit behind what is owed.
-        if busy + waiting <= left:
+        if busy + waiting <= left or owed >= tick_s:
             break
         cost = realtime.seconds(one.tokens)
         idle = max(0.0, tick_s - owed)  # realtime time before the next look that nothing else uses
@@ -182,7 +183,7 @@ def taken_back(turnaround: Turnaround, deadline_s: float, needed_s: float) -> Ta
         before = still
         idle, busy = np.maximum(0.0, tick_s - owed_s), np.maximum(0.0, owed_s - tick_s)
         over = out * needed_s + busy - (deadline_s - now - tick_s - MARGIN_S)
-        take = np.where(over > idle, out, np.clip(over / needed_s, 0.0, out))
+        take = np.clip(over / needed_s, 0.0, np.minimum(out, idle / needed_s))
         out, taken = out - take, taken + take
         owed_s = np.maximum(0.0, owed_s + take * needed_s - look_s)
     ordered = np.sort(taken)

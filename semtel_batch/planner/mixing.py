@@ -361,7 +361,7 @@ def loads_of(job: Job, served: Sequence[Served]) -> list[LegLoad]:
             endpoint=one.way.endpoint,
             main=tuple(_as_planned(one.draft, load) for load in one.draft.main),
             follow_ups=one.draft.follow_ups,
-            due_s=(job.objective.deadline_s or 0.0) if one.draft.fallback is not None else 0.0,
+            due_s=(job.objective.deadline_s or 0.0) if one.draft.is_hedged else 0.0,
             beside=tuple(other for other in job.endpoints if other.name in one.draft.estimate.pool),
             elsewhere=one.draft.elsewhere,
         )
@@ -371,7 +371,7 @@ def loads_of(job: Job, served: Sequence[Served]) -> list[LegLoad]:
 
 def _as_planned(draft: Draft, load: Load) -> Load:
     """What a leg may have to ask: all that is hedged, in realtime."""
-    return load if draft.fallback is None else replace(load, tier=Tier.REALTIME)
+    return load if not draft.is_hedged else replace(load, tier=Tier.REALTIME)
 
 
 def _one_point(classifier: str, n: float) -> Ease:

@@ -41,7 +41,7 @@ class Cell:
     @property
     def windows_s(self) -> float:
         """The completion windows that it needs one after the other, however little is asked."""
-        if self.draft.fallback is not None:
+        if self.draft.is_hedged:
             return 0.0
         asked = (*self.draft.main, *self.draft.follow_ups, *(load for _, load in self.draft.elsewhere))
         return float(sum(WINDOW_S[load.tier] for load in asked if _waits(load)))
@@ -65,7 +65,7 @@ class Cell:
     def at_once(self, reserve: float) -> list[Load]:
         """What is asked at once while batches wait, or may have to be: `reserve` of what waits, all of it if hedged."""
         draft = self.draft
-        if draft.fallback is not None:
+        if draft.is_hedged:
             return [replace(load, tier=Tier.REALTIME) for load in (*draft.main, *draft.follow_ups)]
         if not self.windows_s:
             return [*draft.main, *draft.follow_ups]
@@ -94,7 +94,7 @@ def _share(load: Load, share: float) -> Load:
 
 def times(job: Job, cells: Sequence[Cell], deadline_s: float) -> Iterator[Limit]:
     """The rows that a deadline makes."""
-    lead_s = hedge.LEAD_S if any(cell.draft.fallback for cell in cells) else 0.0
+    lead_s = hedge.LEAD_S if any(cell.draft.is_hedged for cell in cells) else 0.0
     yield from _rates(job, cells, deadline_s - lead_s, deadline_s)
     if any(cell.draft.compress_s for cell in cells):
         here = np.array([cell.draft.compress_s / cell.n for cell in cells])

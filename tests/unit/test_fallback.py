@@ -96,3 +96,18 @@ def test_more_time_never_costs_more(hours: float) -> None:
     fast = replace(OPENAI, tpm=1_000_000)
     sooner, later = (planned(h, endpoints=(fast,)).chosen.usd for h in (hours, hours + 1.5))
     assert later <= sooner
+
+
+def test_what_is_taken_back_before_a_windows_end_is_priced_too() -> None:
+    """With thirty hours batches keep the deadline by themselves; a slow realtime still begins early with some."""
+    slow, fast = (
+        choose(
+            job(LENGTHS, ["batch"], endpoints=(replace(OPENAI, tpm=tpm),), objective=Objective(deadline_s=30 * HOUR))
+        )
+        for tpm in (1_000, 10_000_000)
+    )
+    assert slow.chosen.time_s == 24 * HOUR or slow.chosen.time_s > 24 * HOUR
+    told = [line for line in slow.chosen.lines if line.part == "classify" and line.tier is Tier.REALTIME]
+    assert told and any(one.what == "taken back" for one in slow.chosen.uncertainties)
+    assert not any(line.tier is Tier.REALTIME for line in fast.chosen.lines if line.part == "classify")
+    assert fast.chosen.usd < slow.chosen.usd < Decimal("1.15") * fast.chosen.usd

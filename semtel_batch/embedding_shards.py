@@ -28,7 +28,7 @@ from semtel_batch.rows import Generation, NewShard
 from semtel_batch.shardfiles import custom_id
 from semtel_batch.vectors import INPUTS, PATH, REQUEST_TOKENS, Window, body_of, split
 
-_BATCH_REQUESTS = 1_400  # of 35 inputs at most: OpenAI takes 50,000 inputs a batch
+_MAX_REQUESTS = 1_400  # of 35 inputs at most: OpenAI takes 50,000 inputs a batch; and its vectors are merged at once
 _COMPOSED_AT_ONCE = 64  # requests
 _LINE_BYTES = 200  # of a request besides its texts
 
@@ -49,7 +49,7 @@ class Wanted:
     @property
     def limits(self) -> ShardLimits:
         limits = limits_of(self.endpoint.kind, self.tier, self.endpoint.enqueued_tokens)
-        return limits if self.tier.is_at_once else replace(limits, max_requests=_BATCH_REQUESTS)
+        return replace(limits, max_requests=min(limits.max_requests, _MAX_REQUESTS))
 
 
 def way_of_embedding(endpoint: Endpoint) -> str:

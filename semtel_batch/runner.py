@@ -151,6 +151,8 @@ class Runner:
                 self._store.start_plan(self._plan.id, self._clock.now())
             history = self._store.generations(self._plan.id)
             for leg in self._plan.legs:
+                if self._networks is not None and not in_order(history, leg.number):
+                    continue  # never begun: `collect` does, and the networks come first
                 rows = pl.Series(self._served(leg, asked))
                 mine = items.filter(pl.col("classifier").is_in(leg.classifiers) & pl.col("row").is_in(rows.implode()))
                 if mine.height and all(g.ended for g in in_order(history, leg.number)):

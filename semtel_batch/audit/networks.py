@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
-from semtel_batch.audit.findings import expect_none, harmless
+from semtel_batch.audit.findings import Tell, broken, expect_none, harmless
 from semtel_batch.audit.shards import Looked, Written, check_embedding
 from semtel_batch.audit.texts import read_frame
 from semtel_batch.embeddings import Embeddings
-from semtel_batch.errors import BadInput
+from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.network_labels import NetworkLabels
 from semtel_batch.network_plan import is_of_networks, vectors_of
 from semtel_batch.parts import LABELS
+from semtel_batch.quality.network import DOCUMENT, load
 from semtel_batch.records import Stage
 from semtel_batch.store import Store
 
 _ITEM = ["row", "classifier"]
+
+
+def check_readable(models: Path, tell: Tell) -> None:
+    """Every network of the project can be read."""
+    for document in sorted(models.glob(f"*/*/{DOCUMENT}")):
+        try:
+            load(document.parent)
+        except StoreError as error:
+            broken(
+                tell,
+                f"{document.parent.parent.name}/{document.parent.name}",
+                "a network",
+                "one that can be read",
+                error,
+            )
 
 
 def check_networks(store: Store, looked: Looked, written: Written) -> None:
@@ -27,13 +45,14 @@ def check_networks(store: Store, looked: Looked, written: Written) -> None:
             for name in names:
                 kept = Embeddings(store.files(plan.id), vectors_of(plan.endpoint(name)))
                 check_embedding(looked, generation, written, kept)
-    given = [row for row in written.shards if is_of_networks(row.way)]
-    if plan.network is None or not given:
+    if plan.network is None:
         return
+    given = [row for row in written.shards if is_of_networks(row.way)]
     try:
         labels = NetworkLabels(store, plan, plan.network)
     except BadInput:
-        harmless(looked.tell, plan.id, "its networks are gone", "networks to find their labels anew", "none")
+        wanted = "networks to find their labels anew" if given else "networks to run it; plan the same data again"
+        harmless(looked.tell, plan.id, "its networks are gone", wanted, "none")
         return
     for row in given:
         for part in written.parts_of(row):

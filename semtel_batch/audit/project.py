@@ -17,7 +17,7 @@ from semtel_batch.audit.compressed import check_compressed
 from semtel_batch.audit.files import check_files, check_folders, parts_registered_twice, stray_shards
 from semtel_batch.audit.findings import Finding, Severity, Tell, broken, compare, expect_none, harmless
 from semtel_batch.audit.items import Items
-from semtel_batch.audit.networks import check_networks
+from semtel_batch.audit.networks import check_networks, check_readable
 from semtel_batch.audit.shards import Looked, Written, check_generation, title
 from semtel_batch.audit.texts import Mask, Texts, name_of, read_texts
 from semtel_batch.classifiers import version_of
@@ -86,6 +86,7 @@ def audit(store: Store, plan_ids: Collection[str] | None, now: datetime) -> Audi
         else:
             seen.append(_Seen())
     if plan_ids is None:
+        check_readable(store.folder / FOLDER, tell)
         check_folders(store.folder / "files", [plan_id for plan_id, _, _ in raw.documents], tell)
     return Audit(
         findings=tuple(sorted(findings, key=lambda f: f.severity is Severity.HARMLESS)),

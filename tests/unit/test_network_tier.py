@@ -24,11 +24,12 @@ from small_job import job as kept_job
 from small_job import plan as small_plan
 from test_planner import OPENAI, job
 
+from semtel_batch.audit.findings import Severity
 from semtel_batch.audit.project import audit
 from semtel_batch.console import Console, Options, Streams
 from semtel_batch.console.report_view import networks_kept
 from semtel_batch.embedders import with_embedders
-from semtel_batch.errors import BadInput, Infeasible
+from semtel_batch.errors import BadInput, Infeasible, Waiting
 from semtel_batch.network_plan import AtHand, Embedder, Embedding, NetworkShare, NetworkTier
 from semtel_batch.networks import FOLDER, keep, network_share
 from semtel_batch.planner.distilled import decide
@@ -450,4 +451,48 @@ def test_what_networks_do_stands_in_plan_and_report(tmp_path: Path) -> None:
     )
     assert "8 embeddings in 24 h batch for $0.01" in shown
     assert "≥ 95 %" in shown
+    made.store.close()
+
+
+def test_cancelled_while_it_embeds_and_taken_up_again_networks_still_come_first(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE)
+    provider, clock = FakeProvider(behave=serves, n_looks=3), FakeClock()
+    with pytest.raises(Waiting):
+        runner(made, provider, clock).submit()
+    runner(made, provider, clock).cancel()
+    runner(made, provider, clock).collect(wait=True)
+    assert made.store.plan_row(PLAN_ID).state is PlanState.CANCELLED
+    assert asked(provider)["llm"] == 0
+    assert runner(made, provider, clock).retry() == 14
+    assert {row.shard.stage for row in made.store.shards(PLAN_ID)} == {Stage.EMBED}
+    runner(made, provider, clock).collect(wait=True)
+    items = final_labels(made.store, made.plan)
+    assert items["label"].null_count() == 0
+    assert items.filter(items["how"] == "network").height == 10
+    assert asked(provider)["llm"] == 4
+    made.store.close()
+
+
+def test_an_audit_says_what_it_can_no_longer_find_anew(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE)
+    runner(made, FakeProvider(behave=serves)).collect(wait=True)
+    models = made.project / "state" / FOLDER
+    document = next(models.glob("topic/*/network.json"))
+    whole = document.read_text()
+    document.write_text("{")
+    told = {(f.what, f.severity) for f in audit(made.store, None, FakeClock().now()).findings}
+    assert ("a network", Severity.BROKEN) in told
+    assert ("its networks are gone", Severity.HARMLESS) in told
+    document.write_text(whole)
+    labels = next((made.folder / "labels").glob("*reused*"))
+    frame = pl.read_parquet(labels)
+    frame.with_columns(label=pl.when(pl.col("row") == 0).then(pl.lit("Health")).otherwise("label")).write_parquet(
+        labels
+    )
+    told = {(f.what, f.severity) for f in audit(made.store, None, FakeClock().now()).findings}
+    assert ("labels that the networks do not give", Severity.BROKEN) in told
+    shutil.rmtree(made.folder / "embeddings")
+    told = {(f.what, f.severity) for f in audit(made.store, None, FakeClock().now()).findings}
+    assert ("embeddings are gone", Severity.HARMLESS) in told
+    assert ("conversations whose embeddings were paid for and are gone", Severity.BROKEN) in told
     made.store.close()

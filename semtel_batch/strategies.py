@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from semtel_batch.errors import BadStrategy
+from semtel_batch.network_plan import DISTILLED
 from semtel_batch.parameters import BOUNDED, PARAMETERS, is_number
 from semtel_batch.plans import Quality
 from semtel_batch.records import Doubt, Strategy, Tier
@@ -199,13 +200,19 @@ def _file(name_or_path: str | Path, known: Mapping[str, Path]) -> Path:
     text = str(name_or_path)
     if text in known:
         return known[text]
+    if text == DISTILLED:
+        raise BadStrategy(
+            f"{DISTILLED!r} is no recipe to be measured: networks are certified by distill; name it for plan or run."
+        )
     if Path(text).is_file():
         return Path(text)
     if text.endswith(".toml"):
         raise BadStrategy(
             f"{text}: no such recipe file; give a path that exists, or one of: {', '.join(sorted(known))}."
         )
-    raise BadStrategy(f"There is no strategy {text!r}; there are: {', '.join(sorted(known))}, or give a .toml file.")
+    raise BadStrategy(
+        f"There is no strategy {text!r}; there are: {', '.join(sorted((*known, DISTILLED)))}, or give a .toml file."
+    )
 
 
 def load(path: Path) -> Recipe:

@@ -268,3 +268,10 @@ def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
     latin.write_bytes('name = "latín"'.encode("latin-1"))
     with pytest.raises(BadStrategy, match="not UTF-8"):
         load(latin)
+
+
+def test_networks_are_named_and_no_recipe() -> None:
+    with pytest.raises(BadStrategy, match=r"there are: .*, distilled, "):
+        find(["distiled"])
+    with pytest.raises(BadStrategy, match="certified by distill"):
+        find(["distilled"])

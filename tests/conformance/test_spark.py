@@ -229,7 +229,8 @@ def test_both_engines_ask_and_answer_the_same(cluster: Cluster, sandbox: Sandbox
 def test_workers_that_are_killed_are_replaced(cluster: Cluster, sandbox: SandboxHandle, tmp_path: Path) -> None:
     """SIGKILL of a worker before its answers are written, and after they are: Spark tries again, from what is there."""
     log = tmp_path / "reached"
-    log.write_text("file.written\nfile.named\nintake.answers-written\nintake.part-written\n", encoding="utf-8")
+    passed = ["file.written", "file.named", "realtime.answered", "intake.answers-written", "intake.part-written"]
+    log.write_text("\n".join([*passed, ""]), encoding="utf-8")
     told = cluster.spark.sparkContext.environment
     told |= {"SEMTEL_CRASH_AT": "new", "SEMTEL_CRASH_LOG": str(log)}
     try:

@@ -23,6 +23,9 @@ from semtel_batch.planner.job import Job
 from semtel_batch.planner.learned import Doubts, Learned
 from semtel_batch.planner.optimize import choose
 from semtel_batch.planner.packsizes import capped
+from semtel_batch.planner.points import price_all
+from semtel_batch.planner.room import RequestCounter
+from semtel_batch.planner.schedule import Cell
 from semtel_batch.planner.timing import WINDOW_S, LegLoad, Load, mixed_s, part_s
 from semtel_batch.plans import Estimate, Objective, Plan
 from semtel_batch.records import Doubt, Endpoint, EndpointKind, PriceOverride, Stage, Strategy, Tier
@@ -318,3 +321,14 @@ def test_what_tells_ways_apart_names_both_models() -> None:
     asked = cascades()
     one, other = (Key.of(asked, replace(CASCADE, escalate=name), CHEAP) for name in ("dear", None))
     assert (one.model, other.model) == ("gpt-4o-mini → gpt-4.1", "gpt-4o-mini")
+
+
+def test_what_is_escalated_counts_against_the_second_endpoints_rate_and_queue() -> None:
+    slow = replace(DEAR, rpm=60)
+    asked = cascades(endpoints=(slow, CHEAP), recipes=find(["cascade"]))
+    drafts = {draft.estimate.strategy.tier: draft for draft in price_all(asked, RequestCounter(seed=1)).made}
+    waiting, at_once = (Cell(0, 0, CHEAP, drafts[tier], 200.0) for tier in (Tier.BATCH, Tier.REALTIME))
+    assert waiting.queued(slow) > 0 and waiting.queued(CHEAP) > 0 and waiting.elsewhere_s == 0
+    assert waiting.windows_s == 3 * WINDOW_S[Tier.BATCH], "the first pass, its retries, and what is escalated"
+    assert at_once.queued(slow) == 0 and at_once.windows_s == 0
+    assert at_once.elsewhere_s > 120 / (0.85 * 60) * 60, "120 items expected, more at the upper end"

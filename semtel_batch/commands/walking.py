@@ -47,6 +47,7 @@ class _Ground:
     surveyed: Surveyed
     fresh: Ints  # the conversations V, as places in the job
     beside: Bools  # who may stand beside them
+    behind: Ints  # everybody's place in the random order, begun behind what filled up the packs of E
 
 
 class NotWorth(str):
@@ -206,7 +207,7 @@ def _ground(trials: Trials, path: MixPath, surveyed: Surveyed) -> _Ground | str:
     fresh = pool[np.argsort(behind[pool], kind="stable")][: path.n]
     beside = unseen.copy()
     beside[fresh] = False
-    return _Ground(path=path, bench=found, surveyed=surveyed, fresh=fresh, beside=beside)
+    return _Ground(path=path, bench=found, surveyed=surveyed, fresh=fresh, beside=beside, behind=behind)
 
 
 def _walked(trials: Trials, pilot: Pilot, ground: _Ground) -> Pilot:
@@ -315,6 +316,8 @@ class _Asker:
                 way=one,
                 turn=self.n_turns,
                 ids=asked,
+                # Who was answered in this way before would not stand beside, and packs be smaller than the plan's.
+                fresh=one.strategy.conversations_per_request > 1,
             )
         )
         if plan is None:
@@ -342,7 +345,7 @@ class _Asker:
         assert self.ground is not None
         used = self.used.setdefault(way, np.zeros(len(likely), dtype=bool))
         free = np.flatnonzero(self.ground.beside & ~used)
-        order = np.lexsort((self.ground.surveyed.place[free], likely[free] != way))
+        order = np.lexsort((self.ground.behind[free], likely[free] != way))
         chosen = free[order][: n * (self.bench.table.levers[way].pack - 1)]
         used[chosen] = True
         return chosen

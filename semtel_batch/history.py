@@ -125,6 +125,7 @@ def _of_group(plan: Plan, rows: Sequence[ShardRow], parts: Sequence[Part]) -> Ob
         counted_tokens=billed * sum(row.shard.prompt_tokens for row in rows),
         usage=sum((part.usage for part in parts), Usage()),
         completion_sd=look.completion_sd,
+        escalates=plan.legs[shard.leg].strategy.escalate is not None,
     )
 
 

@@ -51,6 +51,7 @@ class Observation:
     counted_tokens: float  # of the prompts of those that were billed
     usage: Usage
     completion_sd: float = 0.0  # of visible completion tokens, from one request to the next
+    escalates: bool = False  # of a cascade: what is doubted there says nothing of asking the same model again
 
     @property
     def visible_tokens(self) -> int:
@@ -166,7 +167,7 @@ class Learned:
 
     def flagged(self, model: str, second: Stage = Stage.GRADE) -> Known:
         """Share of the items that a second pass doubts, and that are asked again alone."""
-        own = [o for o in self.observations if o.model == model and not o.again]
+        own = [o for o in self.observations if o.model == model and not o.again and not o.escalates]
         judged = sum(o.n_items for o in own if o.stage is second)
         return _share("flag", sum(o.n_items for o in own if o.stage is Stage.RECLASSIFY) if judged else 0, judged)
 

@@ -116,6 +116,11 @@ def test_shares_are_learned_and_stay_open() -> None:
     assert retried.sd >= retried.mean / 2
     assert (retried.n, flagged.n) == (2_000, 2_000)
     assert learned(*run).retried("gpt-4.1").n == 0
+    cascade = (
+        billed(100, 1, 1, 0, n_items=1_000, stage=Stage.GRADE, escalates=True),
+        billed(900, 1, 1, 0, n_items=900, stage=Stage.RECLASSIFY, escalates=True),
+    )
+    assert learned(*run, *cascade).flagged(MODEL) == flagged, "what other models' labels were doubted for is apart"
 
 
 def test_cache_hits_are_a_share_of_the_prompt_by_tier() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from semtel_batch.measurements import Kind, Measurement
+from semtel_batch.network_plan import DISTILLED
 from semtel_batch.planner.job import groups
 from semtel_batch.plans import Estimate, Plan, models_named
 from semtel_batch.quality.agreement import clopper_pearson
@@ -133,10 +134,10 @@ def as_json(found: Tradeoff) -> dict[str, Any]:
 
 def _cheapest(plan: Plan) -> Iterator[Estimate]:
     """Of ways that differ in tier only, the cheapest one, and the chosen one."""
-    seen: set[tuple[Strategy, str]] = set()
+    seen: set[tuple[Strategy, str, bool]] = set()
     considered = [one.estimate for one in plan.alternatives]
     for one in sorted(considered, key=lambda estimate: (estimate != plan.chosen, estimate.usd)):
-        key = (bare(one.strategy), one.endpoint)
+        key = (bare(one.strategy), one.endpoint, _is_of_networks(one))
         if key not in seen:
             seen.add(key)
             yield one
@@ -144,7 +145,8 @@ def _cheapest(plan: Plan) -> Iterator[Estimate]:
 
 def _way(one: Estimate, plan: Plan, changes: Sequence[Measurement], served: dict[str, Endpoint]) -> Way:
     way = _unmeasured(one, plan)
-    worst = None if way.basis is Basis.EQUAL else _worst(one, plan, changes, served)
+    is_other = way.basis is Basis.EQUAL or _is_of_networks(one)
+    worst = None if is_other else _worst(one, plan, changes, served)
     if worst is None:
         return way
     low, high = clopper_pearson(worst.n_different, worst.n)
@@ -159,6 +161,11 @@ def _way(one: Estimate, plan: Plan, changes: Sequence[Measurement], served: dict
         classifier=worst.classifier,
         told=f"{worst.n_different} of {worst.n} {worst.classifier} labels differ on a sample of {worst.source}",
     )
+
+
+def _is_of_networks(one: Estimate) -> bool:
+    """Whether an estimate is of networks before a way, and not of the way itself."""
+    return one.strategy.recipe == DISTILLED
 
 
 def _unmeasured(one: Estimate, plan: Plan) -> Way:
@@ -222,7 +229,7 @@ def _cuts(
     prices = {
         (way.strategy.keep, way.strategy.truncate_to): way.usd * 1000 / max(1, n)
         for way in reversed(ways)
-        if only_cuts(way.strategy)
+        if only_cuts(way.strategy) and way.recipe != DISTILLED
     }
     for classifier in classifiers:
         seen: dict[tuple[Keep, int], Measurement] = {}

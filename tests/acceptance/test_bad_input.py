@@ -206,11 +206,12 @@ INFEASIBLES = [
 ]
 
 WITHOUT_STORE = [
-    Case(f"{command[0]} before any plan", command, ("plan something first",))
+    Case(f"{' '.join(command[:2])} before any plan", command, ("plan something first",))
     for command in (
         ("submit",),
         ("collect",),
         ("report",),
+        ("report", "--tradeoff"),
         ("status",),
         ("cancel", "abc"),
         ("retry", "abc"),

@@ -56,6 +56,11 @@ def test_a_calibration_measures_and_the_next_plan_uses_it(project: Project, sand
     assert f"{single['n_different']} of {single['n']}" in plan["chosen"]["quality"]["basis"]
     assert plan["n_reused_items"] > 0, "what the calibration paid for is the run's already"
     assert plan["data"]["n_conversations"] > n_texts() - 1
+    picture = project.done("report", "--tradeoff", "--json").document
+    (way,) = (one for one in picture["ways"] if one["recipe"] == "once")
+    assert (way["basis"], way["n"], way["n_different"]) == ("measured", single["n"], single["n_different"])
+    assert picture["noise"][0]["n"] == floor["n"]
+    assert "Cost against agreement" in project.done("report", "--tradeoff").stdout
     verified = project("status", "--verify")
     assert verified.exit_code == DONE
     assert "leftover" not in verified.stdout, "what it keeps apart is known"

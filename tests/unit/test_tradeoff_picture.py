@@ -134,6 +134,14 @@ def test_evidence_of_other_data_stays_assumed() -> None:
     assert (found.basis, found.agreement, found.n) == (Basis.ASSUMED, 0.95, 100)
 
 
+def test_networks_before_a_way_are_a_way_of_their_own() -> None:
+    networks = estimate(replace(CHOSEN.strategy, recipe="distilled"), "0.5", 0.06, assumed=False)
+    ways = tuple(Alternative(estimate=one, feasible=True) for one in (networks, *WAYS))
+    found = picture(alternatives=ways)
+    assert (way(found, "0.5").recipe, way(found, "0.5").basis) == ("distilled", Basis.BOUNDED)
+    assert way(found, "2").basis is Basis.MEASURED, "the way itself is still there"
+
+
 def test_the_best_trades_agree_more_than_all_that_is_cheaper() -> None:
     assert [str(one.usd) for one in picture().ways if one.is_best] == ["2", "9"]
 

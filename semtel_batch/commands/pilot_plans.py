@@ -63,9 +63,10 @@ class Trials:
         return None
 
     def made(self, role: Role, recipe: Recipe, strategy: Strategy, n: int) -> tuple[Arm, Plan]:
-        """Plan a way over the first `n` fresh conversations."""
+        """Plan a way over the first `n` fresh conversations; packs anew, for some stood together in those of E."""
         sample = Sample(seed=self.calibration.seed, n=n, skip=self.calibration.n_explore)
-        wish = replace(self.wish, recipes=(), sample=sample, points=(study.point(recipe, strategy),))
+        points, fresh = (study.point(recipe, strategy),), strategy.conversations_per_request > 1
+        wish = replace(self.wish, recipes=(), sample=sample, points=points, fresh=fresh)
         return make_arm(self.session, wish, self.endpoint(role, strategy), role)
 
     def endpoint(self, role: Role, strategy: Strategy) -> Endpoint:

@@ -54,7 +54,7 @@ def _ways(found: Tradeoff, known: Sequence[Way]) -> Section:
             "tradeoff", "Cost of each way against the labels it keeps", drawn, best, ("US dollars", "% that agree")
         ),
         table=Table(
-            caption="Ways by cost",
+            caption="Ways by cost, and what each keeps",
             heads=("way", "endpoint", "known", "cost", "agree", "from", "to", "labels"),
             rows=[_way_row(way) for way in known[:_WAYS]],
             n_words=3,

@@ -14,6 +14,7 @@ from semtel_batch import classifiers, config, strategies, tokens
 from semtel_batch.config import Settings
 from semtel_batch.errors import BadConfig, SemtelError
 from semtel_batch.families import family_of
+from semtel_batch.offers import embedder_of
 from semtel_batch.prices import price_of, shutdown_problem
 from semtel_batch.private import is_private
 from semtel_batch.records import Endpoint, Tier
@@ -46,6 +47,8 @@ def examine(project: Path, environ: Mapping[str, str], now: datetime, *, offline
     findings += [_tried("classifiers", lambda: _classifiers(settings)), _tried("recipes", lambda: _recipes(settings))]
     for endpoint in settings.endpoints:
         findings += _endpoint_findings(endpoint, environ, now, offline)
+    if settings.endpoints:
+        findings.append(_embedding_finding(settings, now))
     return [*findings, Finding(about="shipped", said=f"prompts to start from are in {shipped('prompts')}")]
 
 
@@ -80,6 +83,16 @@ def _endpoints_finding(settings: Settings) -> Finding:
         return Finding(about="endpoints", said=", ".join(f"{e.name} ({e.kind}, {e.model})" for e in settings.endpoints))
     said = f"none; add an [[endpoint]] to {settings.project / config.FILE} or set OPENAI_API_KEY"
     return Finding(about="endpoints", said=said, is_good=False, is_fatal=True)
+
+
+def _embedding_finding(settings: Settings, now: datetime) -> Finding:
+    """Who would embed, for `distill`; nothing fatal, as every other command does without."""
+    try:
+        embedder = embedder_of(settings, settings.endpoints[0].name, now)
+    except SemtelError as error:
+        return Finding(about="embedding", said=f"{error} Until then distill and networks are out.", is_good=False)
+    prices = ", ".join(f"{price.tier}: ${price.input_usd} per million tokens" for price in embedder.prices)
+    return Finding(about="embedding", said=f"{embedder.endpoint.name}, {prices}")
 
 
 def _classifiers(settings: Settings) -> str:

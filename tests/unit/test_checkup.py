@@ -42,6 +42,18 @@ def test_a_missing_key_and_a_missing_endpoint_are_fatal(tmp_path: Path) -> None:
     assert any("MY_KEY" in finding.said for finding in findings if finding.is_fatal)
 
 
+def test_who_embeds_is_told_and_whoever_can_not_is_no_reason_to_stop(tmp_path: Path) -> None:
+    document = '[[endpoint]]\nname = "main"\nkind = "openai"\nmodel = "gpt-6-luna"\napi_key_env = "OPENAI_API_KEY"\n'
+    (told,) = (f for f in looked(tmp_path, KEY, document) if f.about == "embedding")
+    assert told.is_good
+    assert "main/text-embedding-3-small" in told.said and "batch: $0.01 " in told.said
+    findings = looked(tmp_path, KEY, document + '[embedding]\nendpoint = "eu"\n')
+    (told,) = (f for f in findings if f.about == "embedding")
+    assert not told.is_good and not told.is_fatal
+    assert "'eu'" in told.said and "main" in told.said
+    assert fatal(findings) == []
+
+
 def test_a_broken_file_is_one_finding_and_the_rest_is_still_seen(tmp_path: Path) -> None:
     findings = looked(tmp_path, KEY, "[[endpoint]\n")
     assert [finding.about for finding in findings] == ["project", "store", "semtel.toml"]

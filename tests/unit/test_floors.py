@@ -93,8 +93,8 @@ FLOORS = {
     "history": 5,
     "report": 5,
     "studies": 5,
-    "checkup": 5,
     # the run
+    "checkup": 6,
     "cutting": 6,
     "shardfiles": 6,
     "spool": 6,

@@ -124,14 +124,15 @@ def _bill_table(report: Report, page: Page) -> RenderableType:
 
 
 def _reckoning_table(reckoning: Reckoning) -> RenderableType:
-    """Planned and billed by kind of token, over all parts."""
+    """Planned and billed by kind of token, over all parts; how far off only of a whole bill."""
     columns = [
         left("component"),
         *(right(name) for name in ("planned", "actual", "planned cost", "actual cost", "off")),
     ]
     rows: list[Sequence[str | Text]] = []
     for one in reckoning.components:
-        off = deviation(float(one.actual_usd / one.planned_usd - 1)) if one.planned_usd else ""
+        is_told = reckoning.is_final and one.planned_usd
+        off = deviation(float(one.actual_usd / one.planned_usd - 1)) if is_told else ""
         cells = [tokens(one.planned_tokens), tokens(one.actual_tokens), money(one.planned_usd), money(one.actual_usd)]
         rows.append([one.name, *cells, off])
     return table(columns, rows)

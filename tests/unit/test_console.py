@@ -182,6 +182,8 @@ def test_an_unfinished_report_says_so(tmp_path: Path, made: Plan) -> None:
     assert "for the 90 % of the items that have ended" in said
     assert "1 still owed" in said
     assert "semtel-batch collect p7f3a9 --wait" in said
+    prompt = next(line for line in screen.out.splitlines() if line.lstrip().startswith("prompt "))
+    assert not prompt.rstrip().endswith("%"), "how far off a bill is can be told of a whole one only"
 
 
 def test_many_alternatives_are_cut_to_the_telling_ones_and_explain_shows_all(made: Plan) -> None:

@@ -19,6 +19,8 @@ EMBEDDED = pl.Schema({"text_hash": pl.Binary, "vector": pl.Binary})
 FOLDER = "embeddings"
 """In a plan's folder."""
 
+_NUMBER_BYTES = np.dtype("<f2").itemsize
+
 Rows = npt.NDArray[np.uint32]
 Halves = npt.NDArray[np.float16]
 
@@ -31,6 +33,11 @@ class Embeddings:
         self._key = hashlib.blake2b(vectors.encode(), digest_size=8).hexdigest()
         self._folder = folder
         self._plans = folder.parent
+
+    def width(self) -> int | None:
+        """How many numbers its vectors have; None where none is kept."""
+        sizes = (part["vector"].bin.size()[0] for part in self._parts(["vector"]) if part.height)
+        return next((int(n) // _NUMBER_BYTES for n in sizes), None)
 
     def missing(self, rows: Rows) -> Rows:
         """Those of some rows whose texts are not embedded yet, each text once."""
@@ -85,5 +92,18 @@ class Embeddings:
         return pl.Series("text_hash", load_hashes(self._folder / "conversations", rows), dtype=pl.Binary)
 
     def _parts(self, columns: list[str]) -> Iterator[pl.DataFrame]:
-        for path in sorted(self._plans.glob(f"*/{FOLDER}/{self._key}-*.parquet")):
-            yield pl.read_parquet(path, columns=columns, glob=False)
+        """Every file once; another run may merge its pieces meanwhile: then what they went into is read."""
+        read: set[Path] = set()
+        gone = True
+        while gone:
+            gone = False
+            for path in sorted(self._plans.glob(f"*/{FOLDER}/{self._key}-*.parquet")):
+                if path in read:
+                    continue
+                try:
+                    part = pl.read_parquet(path, columns=columns, glob=False)
+                except FileNotFoundError:
+                    gone = True
+                    continue
+                read.add(path)
+                yield part

@@ -30,7 +30,7 @@ from semtel_batch.shardfiles import custom_id, request_number
 from semtel_batch.store import Store
 from semtel_batch.transport.replies import MALFORMED
 from semtel_batch.transport.verdicts import can_be_asked_again
-from semtel_batch.vectors import pooled, split
+from semtel_batch.vectors import Window, pooled, split
 from semtel_batch.vectors import read as read_vectors
 
 NUMBERS_OF_A_TASK = 100_000
@@ -237,6 +237,7 @@ class VectorIntake(Intake):
         endpoint = plan.endpoint(row.shard.endpoint)
         self._encoding = encoding_of(endpoint)
         self._kept = Embeddings(store.files(plan.id), vectors_of(endpoint))
+        self._width: int | None = None
 
     def take(self, answers: Sequence[Answer], at: datetime) -> Part:
         ends = np.cumsum([self._counts[request_number(a.custom_id)] for a in answers])
@@ -252,7 +253,7 @@ class VectorIntake(Intake):
                 continue
             windows = list(split(texts[start:end], self._encoding))
             try:
-                vectors.append(pooled(end - start, windows, read_vectors(answer.content, len(windows))))
+                vectors.append(self._pooled(end - start, windows, answer.content))
                 hashes += [self._hashes[place] for place in places[start:end]]
             except ValueError as problem:
                 noted[-1] = replace(
@@ -262,6 +263,14 @@ class VectorIntake(Intake):
             self._kept.keep(f"{self._shard.key}.{self._next_number():05d}", hashes, np.concatenate(vectors))
             reach("vectors.written")
         return super().take(noted, at)
+
+    def _pooled(self, n_texts: int, windows: Sequence[Window], content: str | None) -> npt.NDArray[np.float32]:
+        """A vector a text; raises ValueError where they are not as long as those that are kept."""
+        made = pooled(n_texts, windows, read_vectors(content, len(windows)))
+        self._width = self._width or self._kept.width() or made.shape[1]
+        if made.shape[1] != self._width:
+            raise ValueError(f"vectors of {made.shape[1]} numbers, and not of {self._width} as before")
+        return made
 
     def finish(self, store: Store, at: datetime) -> None:
         self._kept.merge(self._shard.key)

@@ -74,6 +74,8 @@ def find_networks(store: Store, settings: Settings, wanted: Wanted) -> AtHand | 
         return None
     model, models = embedder.endpoint.priced_as, store.folder / FOLDER
     found = [certified(models, one, model, wanted.min_agreement) for one in wanted.classifiers]
+    width = Embeddings(wanted.folder, embedder.vectors).width()
+    found = [None if one is None or width not in (None, one[1].dimensions) else one for one in found]
     missing = [one.name for one, network in zip(wanted.classifiers, found, strict=True) if network is None]
     if missing:
         if wanted.is_named:

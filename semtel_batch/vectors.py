@@ -76,8 +76,8 @@ def read(content: str | None, n: int) -> Vectors:
 
 def pooled(n_texts: int, windows: Sequence[Window], vectors: Vectors) -> Vectors:
     """One unit vector a text: the mean of its windows', weighted by their tokens."""
-    made = np.zeros((n_texts, vectors.shape[1] if vectors.ndim == 2 else 0), np.float32)
-    weights = np.array([max(1, one.n_tokens) for one in windows], dtype=np.float32)
+    made = np.zeros((n_texts, vectors.shape[1] if vectors.ndim == 2 else 0), np.float64)
+    weights = np.array([max(1, one.n_tokens) for one in windows], dtype=np.float64)
     np.add.at(made, np.array([one.text_number for one in windows], dtype=np.int64), vectors * weights[:, None])
     norms = np.linalg.norm(made, axis=1, keepdims=True)
     return (made / np.where(norms > 0, norms, 1)).astype(np.float32)
@@ -86,8 +86,10 @@ def pooled(n_texts: int, windows: Sequence[Window], vectors: Vectors) -> Vectors
 def _vector(given: object) -> Vectors:
     """Base64 of little-endian floats, as asked for; a server that doesn't know it sends numbers."""
     if isinstance(given, str):
-        return np.frombuffer(base64.b64decode(given, validate=True), dtype="<f4").astype(np.float32)
-    made = np.asarray(given, dtype=np.float32)
-    if made.ndim != 1 or not np.isfinite(made).all():
-        raise ValueError("a vector is no list of numbers")
+        made = np.frombuffer(base64.b64decode(given, validate=True), dtype="<f4").astype(np.float32)
+    else:
+        with np.errstate(over="ignore"):  # what is too large is infinite then
+            made = np.asarray(given, dtype=np.float32)
+    if made.ndim != 1 or not made.size or not np.isfinite(made).all():
+        raise ValueError("a vector is no list of finite numbers")
     return made

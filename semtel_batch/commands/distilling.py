@@ -135,6 +135,8 @@ def _learn(work: _Work, plan: Plan) -> tuple[list[Distilled], Usage, Decimal]:
         )
         target = Target.of_agreement(work.asked.min_agreement)
         before = newest(work.models, classifier, work.embedder.endpoint.priced_as)
+        if before is not None and before.card.dimensions != run.embeddings.shape[1]:
+            before = None  # the model gives vectors of another length now
         one = distil(classifier, source, target, before)
         if one.network is not None:
             keep(work.models, one.network)

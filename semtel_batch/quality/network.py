@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from semtel_batch.errors import StoreError
+from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.private import begin_private, make_private_folder
 
 Matrix = npt.NDArray[np.float32]
@@ -89,8 +89,16 @@ class Guess:
 
 
 def guess(network: Network, embeddings: npt.NDArray[Any]) -> Guess:
-    """Ask the network; `embeddings` has a row a conversation, of unit length, in half or single precision."""
+    """Ask the network; `embeddings` has a row a conversation, of unit length, in half or single precision.
+
+    Raises BadInput for vectors of another length than it learned from.
+    """
     n = len(embeddings)
+    if n and embeddings.shape[1] != network.card.dimensions:
+        raise BadInput(
+            f"The {network.card.classifier} network learned from vectors of {network.card.dimensions:,} numbers, and "
+            f"{network.card.embedding_model} gives {embeddings.shape[1]:,} now; train it again: semtel-batch distill"
+        )
     label, confidence, known = np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.bool_)
     for start in range(0, n, _AT_ONCE):
         rows = slice(start, min(n, start + _AT_ONCE))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 
@@ -27,6 +28,7 @@ from semtel_batch.networks import (
     remove,
 )
 from semtel_batch.quality.certificate import Target
+from semtel_batch.quality.network import guess
 from semtel_batch.records import Answer, Outcome
 from semtel_batch.studies.distill import Against, Labelled, Source, against, distil
 from semtel_batch.studies.training import Examples, check, is_learned
@@ -253,3 +255,31 @@ def test_a_network_that_was_changed_is_not_the_one_that_was_planned(tmp_path: Pa
     (folder / "network.json").write_text((folder / "network.json").read_text() + " ")
     with pytest.raises(BadInput, match="gone or was changed"):
         planned(tmp_path, share, "p1")
+
+
+def test_a_vector_that_is_no_direction_is_not_kept() -> None:
+    for numbers in ([np.nan, 1.0], [np.inf, 1.0], []):
+        told = base64.b64encode(np.array(numbers, "<f4").tobytes()).decode()
+        for content in ([told], [[1e39, 1.0]], [[]]):
+            with pytest.raises(ValueError, match="no list of finite numbers"):
+                read(orjson.dumps(content).decode(), 1)
+    large = read(orjson.dumps([[3e38, 3e38]]).decode(), 1)
+    assert pooled(1, [Window(0, 8_000, "")], large)[0] == pytest.approx([0.5**0.5] * 2)
+
+
+def test_a_network_is_not_asked_about_vectors_of_another_length() -> None:
+    network = distil(TOPIC, _source(), TARGET, None).network
+    assert network is not None
+    with pytest.raises(BadInput, match="vectors of 12 numbers, and small gives 3 now"):
+        guess(network, np.ones((1, 3), np.float16))
+
+
+def test_files_that_another_run_merges_meanwhile_are_read_all_the_same(tmp_path: Path) -> None:
+    kept = Embeddings(tmp_path / "p", "m")
+    for number in range(2):
+        kept.keep(f"s.0000{number}", [bytes([number])], np.ones((1, 2), np.float32))
+    reading = kept._parts(["text_hash"])
+    found = [next(reading)]
+    kept.merge("s")
+    found += reading
+    assert set(pl.concat(found)["text_hash"]) == {b"\0", b"\1"}

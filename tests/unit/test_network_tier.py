@@ -29,6 +29,7 @@ from semtel_batch.audit.project import audit
 from semtel_batch.console import Console, Options, Streams
 from semtel_batch.console.report_view import networks_kept
 from semtel_batch.embedders import with_embedders
+from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadInput, Infeasible, Waiting
 from semtel_batch.network_plan import AtHand, Embedder, Embedding, NetworkShare, NetworkTier
 from semtel_batch.networks import FOLDER, keep, network_share
@@ -386,6 +387,27 @@ def test_a_text_that_spoils_its_request_is_embedded_without_the_others(tmp_path:
     assert items.filter(items["how"] == "network").height == 8
     embedding = [g.attempt for g in made.store.generations(PLAN_ID) if g.stage is Stage.EMBED]
     assert sorted(embedding) == [0, 1, 2]
+    check_sound(made)
+    made.store.close()
+
+
+def test_vectors_of_another_length_are_not_kept_beside_the_others(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE, tier=Tier.REALTIME, conversations=texts(70))
+
+    def behave(call: Call) -> Answer:
+        answer = serves(call)
+        if call.url != PATH or b"question 69 " not in call.body:
+            return answer
+        n = len(orjson.loads(call.body)["input"])
+        short = [base64.b64encode(np.ones(2, "<f4").tobytes()).decode()] * n
+        return replace(answer, content=orjson.dumps(short).decode())
+
+    runner(made, FakeProvider(behave=behave)).collect(wait=True)
+    items = final_labels(made.store, made.plan)
+    assert items["label"].null_count() == 0
+    assert set(items.filter(items["row"] == 69)["how"]) == {"exact"}  # left to the LLM
+    assert set(items.filter(items["row"] == 68, items["classifier"] == "topic")["how"]) == {"network"}
+    assert Embeddings(made.folder, made.plan.network.vectors).width() == 3  # type: ignore[union-attr]
     check_sound(made)
     made.store.close()
 

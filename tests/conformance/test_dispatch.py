@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from semtel_batch.engines.spark import dispatch as service
 from semtel_batch.engines.spark.dispatch import Dispatch
 from semtel_batch.engines.spark.seats import DriverLine, Lost
+from semtel_batch.errors import BadInput
 
 ASKED = {"main": (1.0, True, 40.0)}
 
@@ -69,6 +71,26 @@ def test_a_problem_that_asking_again_cannot_mend_ends_its_way(dispatch: Dispatch
     assert line.ask("next")["slice"] is None
     assert dispatch.problems == ["no network", "no quota"]
     line.close()
+
+
+def test_who_says_nothing_is_shown_the_door(dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_PROVE_S", 1)
+    stranger = socket.create_connection((dispatch.address.host, dispatch.address.port), timeout=20)
+    while stranger.recv(1 << 10):  # the challenge, and then the end
+        pass
+    stranger.close()
+    line = DriverLine(dispatch.address)
+    assert line.ask("join") == {"way": 0}, "and who belongs here may be silent for longer"
+    line.close()
+
+
+def test_the_secret_is_shown_nowhere(dispatch: Dispatch) -> None:
+    assert repr(dispatch.address.token) not in repr(dispatch.address)
+
+
+def test_a_port_that_others_have_is_said(dispatch: Dispatch) -> None:
+    with pytest.raises(BadInput, match=f"port {dispatch.address.port} .*driver.port"):
+        Dispatch("127.0.0.1", dispatch.address.port, [], [], n_tasks=1)
 
 
 def test_a_driver_that_is_gone_is_noticed(dispatch: Dispatch) -> None:

@@ -24,7 +24,7 @@ import semtel_batch
 from semtel_batch import spread
 from semtel_batch.clock import SystemClock
 from semtel_batch.conversations import Columns, ingest, iter_parts, load_index
-from semtel_batch.errors import BadData, BadInput
+from semtel_batch.errors import BadData, BadInput, StoreError
 from semtel_batch.parts import LABELS, read_parts
 from semtel_batch.plans import Sample
 from semtel_batch.pseudonyms import IdHash
@@ -46,7 +46,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceReader
 
 from semtel_batch.engines.spark import seats, sharing
-from semtel_batch.engines.spark.cluster import Cluster
+from semtel_batch.engines.spark.cluster import Cluster, port_number
 from semtel_batch.engines.spark.queue import Queue
 from semtel_batch.engines.spark.reading import SparkReader
 
@@ -462,3 +462,33 @@ def test_a_master_that_spark_refuses_ends_in_one_sentence(tmp_path: Path, data: 
     assert str(log) in ended.stderr
     assert "\tat org.apache.spark" in log.read_text(encoding="utf-8")
     assert not log.stat().st_mode & 0o077
+
+
+def test_a_port_that_is_none_is_named() -> None:
+    assert (port_number(""), port_number("7078")) == (0, 7078)
+    for said in ("7078 ", "any", "-1", "65536"):
+        with pytest.raises(BadInput, match=f"'{said}', which is no port"):
+            port_number(said)
+
+
+class _GoneError(Exception):
+    """As py4j raises it, of whose errors pyspark hands none on by a name."""
+
+
+def test_a_spark_whose_java_is_gone_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_GoneError, "__module__", "py4j.protocol")
+
+    def fail(*_: object, **__: object) -> None:
+        raise _GoneError("An error occurred while trying to connect to the Java server")
+
+    context = SimpleNamespace(setJobGroup=fail, cancelJobGroup=fail)
+    cluster = Cluster.__new__(Cluster)
+    cluster.spark, cluster._is_ours, cluster._log = (
+        cast(Any, SimpleNamespace(sparkContext=context, stop=fail)),
+        True,
+        None,
+    )
+    with pytest.raises(StoreError, match=r"Spark gave up .*run again"):
+        cluster.each(str, [1], tmp_path)
+    cluster.stop()
+    cluster.close()

@@ -54,7 +54,8 @@ class Cluster:
 
     def close(self) -> None:
         if self._is_ours:
-            self.spark.stop()
+            with _java_may_be_gone():
+                self.spark.stop()
 
     @property
     def n_tasks(self) -> int:
@@ -75,8 +76,8 @@ class Cluster:
 
     @property
     def port(self) -> int:
-        """Where the driver is to be reached by our own tasks; 0: anywhere."""
-        return int(self.spark.sparkContext.getConf().get("spark.semtel.driver.port", "0") or 0)
+        """Where the driver is to be reached by our own tasks; 0: anywhere. Raises BadInput for what is no port."""
+        return port_number(str(self.spark.sparkContext.getConf().get("spark.semtel.driver.port", "")))
 
     def each(self, work: Work, units: Sequence[Any], folder: Path) -> list[str]:
         """Do `work` to every unit, one a task, and give what it gave, in order.
@@ -90,7 +91,9 @@ class Cluster:
             self.spark.sparkContext.setJobGroup(_GROUP, "semtel-batch", interruptOnCancel=True)
             with _pandas_3_allowed(), self._own_python():
                 found = self.spark.range(0, len(units), 1, len(units)).mapInArrow(task, _RESULT).collect()
-        except PySparkException as problem:
+        except Exception as problem:
+            if not isinstance(problem, PySparkException) and not _is_java_gone(problem):
+                raise
             reason, where = _last_words(problem), f" in {self._log}" if self._log else ""
             if reason.startswith("ModuleNotFoundError"):
                 raise BadInput(
@@ -118,7 +121,8 @@ class Cluster:
 
     def stop(self) -> None:
         """End what `each` has begun in another thread, which then raises."""
-        self.spark.sparkContext.cancelJobGroup(_GROUP)
+        with _java_may_be_gone():  # `each` raises by itself then
+            self.spark.sparkContext.cancelJobGroup(_GROUP)
 
     def write_sorted(self, source: str, names: Sequence[str], folder: Path) -> None:
         """Have Spark read what is not among our files, and write these columns of it, by id, as parquet.
@@ -132,6 +136,8 @@ class Cluster:
             frame.select(*chosen).sort(names[0]).write.parquet(folder.as_uri())
         except Exception as problem:
             causes = _java_causes(problem)
+            if not causes and _is_java_gone(problem):
+                raise StoreError(f"Spark gave up ({_first_line(problem)}); run again.") from problem
             if not causes and not isinstance(problem, PySparkException):
                 raise
             raise BadData(unreadable(source, causes, _java_words(problem))) from problem
@@ -148,6 +154,27 @@ class Cluster:
         place = java.org.apache.hadoop.fs.Path(path)
         context: Any = self.spark.sparkContext._jsc
         return bool(place.getFileSystem(context.hadoopConfiguration()).exists(place))
+
+
+def port_number(said: str) -> int:
+    """What Spark's settings say of a port; 0 if nothing. Raises BadInput for what is none."""
+    if said and not (said.isascii() and said.isdecimal() and int(said) < 1 << 16):
+        raise BadInput(f"spark.semtel.driver.port is '{said}', which is no port; give a number up to 65535.")
+    return int(said or 0)
+
+
+def _is_java_gone(problem: Exception) -> bool:
+    """Whether that is what became of a call into Spark: py4j's errors, of which pyspark hands none on by a name."""
+    return isinstance(problem, OSError) or type(problem).__module__.partition(".")[0] == "py4j"
+
+
+@contextmanager
+def _java_may_be_gone() -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:
+        if not _is_java_gone(problem):
+            raise
 
 
 @contextmanager

@@ -8,13 +8,15 @@ driver hears of nobody: see `sharing`.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import orjson
 
 from semtel_batch.engines.spark.queue import Queue
+from semtel_batch.errors import BadInput
 from semtel_batch.transport.shares import Demand, Ledger
 
 log = logging.getLogger("semtel_batch.spark")
@@ -29,6 +32,7 @@ log = logging.getLogger("semtel_batch.spark")
 _AGAIN_S = 0.5  # between two reports of a seat
 _REPORTS_PER_S = 400  # of all seats together: what one thread of Python answers beside its other work
 _LARGEST = 1 << 20  # bytes of a message
+_PROVE_S = 10  # within which whoever connects has to prove that it belongs here
 _FAILED_ALIKE = 4  # seats that could not go on, until nothing more is asked that way
 
 Message = Mapping[str, Any]
@@ -40,7 +44,7 @@ class Address:
 
     host: str
     port: int
-    token: bytes
+    token: bytes = field(repr=False)  # so that no log can show it
 
 
 class Dispatch:
@@ -167,8 +171,10 @@ class Dispatch:
         seat = ""
         try:
             with connection:
+                _wait_at_most(connection, _PROVE_S)
                 deliver_challenge(connection, self.address.token)
                 answer_challenge(connection, self.address.token)
+                _wait_at_most(connection, 0)
                 while True:
                     told = orjson.loads(connection.recv_bytes(_LARGEST))
                     seat = told["seat"]
@@ -178,9 +184,22 @@ class Dispatch:
                 self.lose(seat)
 
 
+def _wait_at_most(connection: Connection, seconds: int) -> None:
+    """Have each read end with an OSError after so long; 0: never."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
+
+
 def _listening(host: str, port: int) -> Listener:
     """Listen where executors look for the driver; on all addresses, if that name is not one of this machine."""
     try:
         return Listener((host, port), backlog=128)
     except OSError:
+        pass
+    try:
         return Listener(("0.0.0.0", port), backlog=128)
+    except OSError as problem:
+        raise BadInput(
+            f"The driver can't listen on port {port} for its executors ({problem.strerror}); set "
+            "spark.semtel.driver.port to one that is free, or leave it out."
+        ) from problem

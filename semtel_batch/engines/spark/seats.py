@@ -161,6 +161,7 @@ class Seat:
         self._job, self._asked, self._line = job, asked, line
         self._plan = plans.from_json(job.plan)
         self._is_wanted = True
+        self._problem: Exception | None = None  # why there is no hearing of shares any more, if not that nobody answers
         self._using: dict[str, float] = {}
         self._looked: dict[str, tuple[float, Load]] = {}
 
@@ -203,6 +204,8 @@ class Seat:
         finally:
             ended.set()
             renewing.join()
+        if self._problem is not None:
+            raise self._problem
 
     def _take_slices(self) -> None:
         """One lane: slice after slice."""
@@ -247,12 +250,16 @@ class Seat:
 
     def _renew_until(self, ended: threading.Event) -> None:
         again_s = 0.0
-        while not ended.wait(again_s):
-            try:
+        try:
+            while not ended.wait(again_s):
                 again_s = self._renew()
-            except Lost:
-                self._stop()
-                return
+        except Lost:
+            pass
+        except Exception as problem:  # noqa: BLE001 whatever it is, its share will be another's
+            self._problem = problem
+        while not ended.is_set():
+            self._stop()  # again and again: a lane may be about to begin
+            ended.wait(_AGAIN_S)
 
     def _renew(self) -> float:
         """Tell what is used and wanted, and go on with what is given; when to do so again."""
@@ -265,7 +272,7 @@ class Seat:
             changed = {name: share for name, share in given.items() if share != before.get(name)}
             self._way.allow(changed, answered["densities"])
             self._using = given
-        if not answered["is_wanted"]:
+        if not (answered["is_wanted"] and self._is_wanted):
             self._stop()
         # What is given back is free when the driver has heard that it is.
         gave_back = any(share < before.get(name, 0.0) for name, share in given.items())

@@ -53,7 +53,7 @@ class Hedging:
         pace = Realtime(tokens_per_minute=60.0, backlog_tokens=sum(map(self._left_s, owed)), usable=1.0)
         look_s = max(LOOK_S, *(chunk.tokens for chunk in chunks))
         wanted = [out[key] for key in take_back(chunks, pace, left_s, tick_s=look_s + CANCEL_S)]
-        taken = self._affordable(wanted, owed)
+        taken = self._affordable(wanted, open_rows)
         if taken:
             log.warning("the deadline is near: of %d batches that wait %d are moved to realtime", len(out), len(taken))
         for row in taken:
@@ -76,7 +76,8 @@ class Hedging:
 
     def can_switch(self, row: ShardRow) -> bool:
         """Whether a shard may be asked in realtime: it is offered, has a price, and the budget bears it."""
-        return self._has_realtime(row) and bool(self._affordable([row]))
+        open_rows = self._work.shards(ShardState.CUT, ShardState.SUBMITTED)
+        return self._has_realtime(row) and bool(self._affordable([row], open_rows))
 
     # -- one shard ---------------------------------------------------------------------------------------------
 
@@ -118,24 +119,38 @@ class Hedging:
     def _has_realtime(self, row: ShardRow) -> bool:
         return self._work.plan.has_realtime(row.shard.endpoint)
 
-    def _affordable(self, rows: Sequence[ShardRow], owed: Sequence[ShardRow] = ()) -> list[ShardRow]:
-        """As many of these, from the first on, as the budget bears in realtime beside what is owed there already."""
+    def _affordable(self, rows: Sequence[ShardRow], open_rows: Sequence[ShardRow]) -> list[ShardRow]:
+        """As many of these, from the first on, as the budget bears in realtime beside all else that is still open."""
         plan, budget = self._work.plan, self._work.plan.objective.budget_usd
         if budget is None:
             return list(rows)
+        sent = {row.shard.id: submission for row, submission in self._work.submitted()}
         spent = sum((part.cost_usd for part in self._work.store.parts(plan.id)), Decimal(0))
-        spent += sum(map(self._usd, owed), Decimal(0))
+        for row in open_rows:
+            spent += self._usd(row) if self._is_owed(row, sent.get(row.shard.id)) else self._waiting_usd(row)
         found = []
         for row in rows:
-            spent += self._usd(row)
-            if spent <= budget:
-                found.append(row)
+            spent += self._usd(row) - self._waiting_usd(row)
+            if spent > budget:
+                break
+            found.append(row)
         return found
 
     def _usd(self, row: ShardRow) -> Decimal:
         """What a shard costs in realtime at most."""
         usage = Usage(prompt_tokens=row.shard.prompt_tokens, completion_tokens=row.shard.max_completion_tokens)
         return self._work.plan.price(row.shard.endpoint, Tier.REALTIME).cost_usd(usage)
+
+    def _waiting_usd(self, row: ShardRow) -> Decimal:
+        """What a shard costs where it waits, its answers being as long as the plan expects them to be."""
+        expected = self._work.plan.chosen.usage.completion_tokens
+        most = sum(one.shard.max_completion_tokens for one in self._work.shards())
+        length = row.shard.max_completion_tokens
+        usage = Usage(
+            prompt_tokens=row.shard.prompt_tokens,
+            completion_tokens=length * expected // most if 0 < expected < most else length,
+        )
+        return self._work.plan.price(row.shard.endpoint, row.shard.tier).cost_usd(usage)
 
 
 def _age_s(submission: Submission | None, now: datetime) -> float:

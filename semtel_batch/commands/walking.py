@@ -124,22 +124,29 @@ def _size(trials: Trials, ground: Bench, laid: walk.Laid, aim: walk.Aim, populat
         saved = laid.path.usd[0] - walk.likely_usd(laid, aim.allowed)
         return 0, NotWorth(
             f"no mix saves more than its certificate costs: one that may hold would save ${saved:.4f} on "
-            f"{n:,} conversations, and it takes {least or population:,} fresh ones or more, at "
-            f"${walk.item_usd(table, laid):.6f} each"
+            f"{n:,} conversations, and {_takes(least, population)}, at ${walk.item_usd(table, laid):.6f} each"
         )
     pack = max(table.levers[way].pack for one in laid.steps for way in np.unique(one.arm % len(table.levers)).tolist())
     # What a conversation costs in the tier that is asked, by what it costs in the cheapest one.
     dearer = float(trials.reference_usd_per_1000) / 1000 / float(table.arm_usd[table.reference])
     usd = walk.item_usd(table, laid, back=0.0) * dearer
-    bearable = int(_PLANNED * float(trials.left_usd()) / usd) if usd else wanted
+    left = max(0.0, float(trials.left_usd()))
+    bearable = int(_PLANNED * left / usd) if usd else wanted
     most = min(population // pack, bearable)
     if most < least:
+        more = "" if bearable >= least else f"; it would have to be ${least * usd / _PLANNED - left:.4f} more"
         return 0, (
             f"no certificate is possible: it takes {least:,} fresh conversations, one a request, even if no label "
-            f"differs; there are enough for {population // pack:,}, and money for {bearable:,}: --budget would have to "
-            f"be ${least * usd / _PLANNED - float(trials.left_usd()):.4f} more"
+            f"differs; there are enough for {population // pack:,}, and --budget bears {bearable:,}{more}"
         )
     return min(wanted, most), ""
+
+
+def _takes(least: int | None, population: int) -> str:
+    """How many fresh conversations a certificate takes at the least, of those that there are."""
+    if least is None:
+        return f"all {population:,} fresh ones that a mix might change are too few for one"
+    return f"it takes {least:,} fresh ones or more"
 
 
 def _without_crumbs(table: walk.Table, laid: walk.Laid) -> walk.Table:

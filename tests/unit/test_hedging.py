@@ -102,19 +102,20 @@ def test_batches_that_never_come_back_are_not_late_and_each_answer_is_paid_once(
     assert unsound(made.store, clock) == []
 
 
-def test_no_more_is_taken_back_than_the_budget_bears(tmp_path: Path) -> None:
+def test_no_more_is_taken_back_than_the_budget_bears_beside_what_goes_on_waiting(tmp_path: Path) -> None:
     made, provider, clock = submitted(tmp_path)
     shard = made.store.shards(PLAN_ID)[0].shard
-    one = price(Tier.REALTIME).cost_usd(
-        replace(
-            USAGE, prompt_tokens=shard.prompt_tokens, completion_tokens=shard.max_completion_tokens, cached_tokens=0
-        )
+    usage = replace(
+        USAGE, prompt_tokens=shard.prompt_tokens, completion_tokens=shard.max_completion_tokens, cached_tokens=0
     )
-    poor = replace(made.plan, objective=replace(FOUR_HOURS, budget_usd=one * Decimal("2.5")))
+    # What is taken back costs as much again as where it waits, of which all four cost as much as two in realtime.
+    one = price(Tier.REALTIME).cost_usd(usage)
+    assert price(Tier.BATCH).cost_usd(usage) * 2 == one
+    poor = replace(made.plan, objective=replace(FOUR_HOURS, budget_usd=one * Decimal("2.7")))
     clock.time += timedelta(hours=4)
     with pytest.raises(Incomplete):
         runner(Job(made.project, made.store, poor), provider, clock).submit()
-    assert len(cancelled(provider)) == 2
+    assert len(cancelled(provider)) == 1
 
 
 def test_killed_while_taking_back_nothing_is_paid_twice(tmp_path: Path) -> None:

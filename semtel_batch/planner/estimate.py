@@ -368,10 +368,17 @@ def _problem(case: _Case, stages: tuple[Stage, ...]) -> str:
         for group in case.groups():
             size, extra = case.size(group, stage), _extra_tokens(case, stage, group)
             if pack_room(size, case.endpoint, n) < 1 or not answer_fits(size, case.endpoint, n):
-                return f"the prompt alone fills the context window of {case.family.context_window:,} tokens"
+                return _no_room(size, case)
             if n_long := _too_long(case.lengths + extra, size, case.endpoint):
                 return f"{_are_too_long(n_long, case)}; truncate (strategy truncated) or take them out"
     return ""
+
+
+def _no_room(size: PromptSize, case: _Case) -> str:
+    """Why not even an empty conversation fits into a request."""
+    if (queue := case.endpoint.enqueued_tokens) and queue <= size.static_tokens:
+        return f"the prompt alone is longer than the {queue:,} enqueued_tokens of endpoint {case.endpoint.name!r}"
+    return f"the prompt alone fills the context window of {case.family.context_window:,} tokens"
 
 
 def _problem_of_second(case: _Case, seconds: Sequence[Endpoint]) -> str:

@@ -119,7 +119,7 @@ def _held(pilot: Pilot, path: MixPath, name: str, x: int) -> Held:
     said = Certificate(
         sampled=Sampled(classifier=name, n=path.n_asked, n_different=x, population=path.population),
         target=target,
-        reference=f"reference {pilot.reference} asked one by one",
+        reference=f"reference {pilot.reference} asked one by one{_over(pilot, path)}",
         p_value=p_value(audit, x, target.max_disagreement * path.n_distinct),
         max_disagreement=most_that_differ(audit, x, pilot.delta) / path.n_distinct,
         sample="pilot ",
@@ -134,11 +134,16 @@ def _held_net(pilot: Pilot, path: MixPath, name: str, worse: int, better: int) -
     upper = excess_interval(seen, 1 - 2 * pilot.delta)[1] * path.population / path.n_distinct
     wording = (
         f"net of noise: with {percent(1 - pilot.delta)} confidence at most {percent(most)} more {name} labels differ "
-        f"from those of reference {pilot.reference} asked one by one than it changes by itself "
+        f"from those of reference {pilot.reference} asked one by one{_over(pilot, path)} than it changes by itself "
         f"(pilot n={path.n_asked:,}, {worse:,} more, {better:,} fewer)"
     )
     p = net_p_value(worse, better, path.n_asked, most * path.n_distinct / path.population)
     return Held(p_value=p, most=max(0.0, upper), wording=wording)
+
+
+def _over(pilot: Pilot, path: MixPath) -> str:
+    """Of what a mix is certified where conversations share texts: a text counts once, however many have it."""
+    return f" over {path.n_distinct:,} distinct texts" if path.n_distinct < pilot.n_data else ""
 
 
 def wording_of_mix(pilot: Pilot) -> str:

@@ -119,6 +119,12 @@ def test_the_plan_asks_everybody_as_it_was_certified() -> None:
     assert set(barred) == {"not certified: the pilot for 95 % certified a mix"}
 
 
+def test_where_conversations_share_texts_the_promise_says_that_it_is_over_texts() -> None:
+    shared = replace(PILOT, n_data=5_000)
+    assert all("one by one over 4,000 distinct texts (" in one.wording for one in mix_certificates(shared))
+    assert all("distinct texts" not in one.wording for one in mix_certificates(PILOT))
+
+
 def test_a_mix_is_cheaper_than_what_keeps_labels_and_than_the_safest_single_way() -> None:
     plan, alone = choose(made(pilots=(PILOT,))), choose(made())
     assert plan.chosen.usd < alone.chosen.usd

@@ -472,6 +472,11 @@ def test_conversations_too_long_for_the_window_are_counted() -> None:
     assert "too long" in reason(plan, "naive", Tier.REALTIME)
 
 
+def test_a_queue_that_takes_not_even_the_prompt_is_named() -> None:
+    with pytest.raises(Infeasible, match=r"longer than the 10 enqueued_tokens of endpoint 'openai'"):
+        choose(job([100], ["naive", "batch"], endpoints=(replace(OPENAI, enqueued_tokens=10),)))
+
+
 def test_a_model_past_its_shutdown_date_is_refused_and_one_near_it_warned_about() -> None:
     gone = replace(OPENAI, model="gpt-4.1-nano")
     with pytest.raises(BadConfig, match="was shut down on 2026-10-23"):

@@ -55,13 +55,21 @@ class NetworkLabels:
         usd = float(tier.embedding_usd) + rest_usd * share / max(1.0 - tier.coverage, 1.0 / max(1, len(left)))
         bearable = float(plan.objective.budget_usd or plan.chosen.usd_high)
         if share > 1.0 - tier.coverage_low and usd > bearable:
-            shifted = [name for name, one in self._kept.items() if one.drift > DRIFTED]
-            why = f": the data has shifted for {', '.join(shifted)}" if shifted else ""
             raise Infeasible(
                 f"The networks of plan {plan.id} leave {share:.0%} of its conversations to the LLM instead of "
-                f"{1 - tier.coverage:.0%}{why}. All of it would cost about ${usd:.4f}, more than ${bearable:.4f}, so "
-                "nothing was asked of the LLM. Plan the same data again: its embeddings are kept and not paid again."
+                f"{1 - tier.coverage:.0%}{self._why()}. All of it would cost about ${usd:.4f}, more than "
+                f"${bearable:.4f}, so nothing was asked of the LLM. Plan the same data again: its embeddings are kept "
+                "and not paid again."
             )
+
+    def _why(self) -> str:
+        """What is known of why networks keep less than was foreseen."""
+        assert self._rows is not None
+        n_without = len(self.without_vector(self._rows))
+        if n_without > (1.0 - self._tier.coverage) * len(self._rows):
+            return f": endpoint '{self._tier.embedder}' gave {n_without:,} no vector, see [embedding] in semtel.toml"
+        shifted = [name for name, one in self._kept.items() if one.drift > DRIFTED]
+        return f": the data has shifted for {', '.join(shifted)}" if shifted else ""
 
     def find(self, classifiers: Sequence[str], rows: Rows) -> pl.DataFrame:
         """The items among rows × classifiers that networks label, as rows for a label part."""

@@ -424,6 +424,17 @@ def test_nothing_is_asked_where_a_network_is_gone_or_leaves_more_than_was_confir
     made.store.close()
 
 
+def test_it_is_said_where_networks_keep_nothing_because_nothing_was_embedded(tmp_path: Path) -> None:
+    made = distilled(tmp_path, BATCH_NAIVE)
+    tier = replace(made.plan.network, coverage=0.9, coverage_low=0.8)  # type: ignore[type-var]
+    made = replace(made, plan=replace(made.plan, network=tier))
+    provider = FakeProvider(behave=lambda call: failed(call, status=400) if call.url == PATH else serves(call))
+    with pytest.raises(Infeasible, match="gave 7 no vector, see"):
+        runner(made, provider).collect(wait=True)
+    assert asked(provider)["llm"] == 0
+    made.store.close()
+
+
 def test_data_that_networks_do_not_know_is_not_sent_to_the_llm_unasked(tmp_path: Path) -> None:
     made = distilled(tmp_path, BATCH_NAIVE, conversations=["user: mixed", "user: mixed too", "user: about trains"])
     tier = replace(made.plan.network, coverage=0.9, coverage_low=0.8)  # type: ignore[type-var]

@@ -365,10 +365,10 @@ def _classifier_line(classifier: Classifier, items: pl.DataFrame) -> ClassifierL
     )
 
 
-def _tally(frame: pl.DataFrame, column: str) -> tuple[tuple[str, int], ...]:
-    """How often each value occurs, the most frequent first; nulls and empty ones left out."""
+def _tally(frame: pl.DataFrame, column: str, n: pl.Expr | None = None) -> tuple[tuple[str, int], ...]:
+    """How often each value occurs, the most frequent first; nulls and empty ones left out. `n` counts, else rows."""
     present = frame.filter(pl.col(column).is_not_null() & (pl.col(column).cast(pl.String) != ""))
-    counted = present.group_by(pl.col(column).cast(pl.String)).agg(n=pl.len())
+    counted = present.group_by(pl.col(column).cast(pl.String)).agg(n=pl.len() if n is None else n)
     return tuple(counted.sort("n", column, descending=[True, False]).iter_rows())
 
 
@@ -379,7 +379,7 @@ def _failures(items: pl.DataFrame) -> tuple[FailureLine, ...]:
             outcome=Outcome(str(kind)),
             n_items=int(group["weight"].sum()),
             classifiers=tuple(group["classifier"].unique().sort()),
-            details=_tally(group, "why")[:_EXAMPLES],
+            details=_tally(group, "why", pl.col("weight").sum().cast(pl.Int64))[:_EXAMPLES],
         )
         for (kind,), group in failed.group_by("kind")
     ]

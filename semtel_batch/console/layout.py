@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,6 +21,8 @@ from semtel_batch.console.figures import safe
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 MARGIN = 2
+_GAP = 2  # between two columns
+_NARROWEST = 4  # of words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +83,32 @@ def chart(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> Re
 
 
 def _filled(made: Table, rows: Iterable[Sequence[str | Text]]) -> RenderableType:
+    widths = [cell_len(str(column.header)) for column in made.columns]
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row))
-    return Padding(made, (0, 0, 0, MARGIN), expand=False)
+        cells = [cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row]
+        widths = [max(width, cell.cell_len) for width, cell in zip(widths, cells, strict=True)]
+        made.add_row(*cells)
+    fixed = [width for width, column in zip(widths, made.columns, strict=True) if column.no_wrap]
+    return Padding(_Yielding(made, sum(fixed) + _GAP * (len(widths) - 1)), (0, 0, 0, MARGIN), expand=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Yielding:
+    """A table whose words become narrower than they would like to, before a figure at its edge is cut off."""
+
+    made: Table
+    fixed: int  # characters of the columns that can't wrap, and of the gaps
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        words = [column for column in self.made.columns if column.min_width is not None]
+        room = options.max_width - self.fixed
+        if words and sum(column.min_width or 0 for column in words) > room:
+            for column in words:
+                column.min_width = min(column.min_width or 0, max(_NARROWEST, room // len(words)))
+        yield self.made
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.made)
 
 
 def note(text: str, style: str = "") -> RenderableType:

@@ -238,7 +238,7 @@ def _label_notes(line: ClassifierLine) -> Iterable[str]:
 
 
 def _endpoint_table(lines: Sequence[EndpointLine], page: Page) -> RenderableType:
-    names = ["requests", "answered", "tried again", "tokens in", "out", "cost"]
+    names = ["requests", "answered", "again" if page.narrow else "tried again", "tokens in", "out", "cost"]
     if not page.narrow:
         names.append("time")
     columns = [left("endpoint", wrap=True), left("tier"), *map(right, names)]

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import rich.console
 from reported_plan import classifier, executed, items, plan
 
 from semtel_batch.checkup import Finding
 from semtel_batch.console import Console, Options, Step, Streams, terminal
 from semtel_batch.console.figures import brief, clip, deviation, duration, money, safe, several, share, tokens
+from semtel_batch.console.layout import left, right, table
 from semtel_batch.console.progress import line_of
 from semtel_batch.errors import BadInput
 from semtel_batch.plans import Alternative, Plan
@@ -165,6 +167,15 @@ def test_no_line_is_wider_than_the_screen(made: Plan, execution: tuple[Report, P
         screen = _Screen(environ={"COLUMNS": str(width)})
         show(screen.console)
         assert max(map(len, screen.out.splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_table_is_cut_off_at_its_edge(width: int) -> None:
+    words, figures = [left("data", wrap=True), left("recipe", wrap=True)], [right(f"figure{i}") for i in range(5)]
+    made = table([*words, *figures], [["conversations.jsonl", "packed-graded", *["123,456,789"] * 4, "$0.000429"]])
+    text = io.StringIO()
+    rich.console.Console(file=text, width=width).print(made)
+    assert "figure4" in text.getvalue() and "$0.000429" in text.getvalue()
 
 
 def test_bars_are_as_long_as_their_shares(execution: tuple[Report, PlanStatus]) -> None:

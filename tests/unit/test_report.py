@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 from reported_plan import START, executed, items, plan
 
@@ -210,3 +211,10 @@ def test_what_evidence_cost_is_told_beside_the_bill() -> None:
     store: Any = SimpleNamespace(study_plans=lambda: [study, other, reworded], parts=lambda _plan_id: [part, part])
     assert evidence_bill(store, made) == EvidenceBill(n_plans=1, n_requests=14, usd=Decimal("0.5"))
     assert evidence_bill(store, study) == EvidenceBill()
+
+
+def test_details_of_failures_count_items_as_the_failures_do(tmp_path: Path) -> None:
+    made = plan()
+    frame = items().with_columns(weight=pl.lit(3, pl.UInt32))
+    (failure,) = report(executed(tmp_path, made), made, frame).failures
+    assert (failure.n_items, failure.details) == (3, (("content_filter", 3),))

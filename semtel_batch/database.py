@@ -35,6 +35,8 @@ def prepare(folder: Path, path: Path) -> None:
     except sqlite3.OperationalError as error:
         writable = os.access(folder, os.W_OK)
         hint = "run again" if writable else "choose a folder you may write with --project"
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            hint = "see whether the disk has room, and run again"
         raise StoreError(f"{path} can't be opened ({error}); {hint}.") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(

@@ -13,7 +13,7 @@ import pytest
 from small_job import PLAN_ID, START, plan
 from stored_rows import cut, later, part
 
-from semtel_batch import plans
+from semtel_batch import database, plans
 from semtel_batch.errors import BadInput, StoreError
 from semtel_batch.plans import Plan
 from semtel_batch.records import Outcome
@@ -191,3 +191,17 @@ def test_trouble_in_the_database_is_a_store_error(store: Store, planned: Plan) -
         database.execute("DROP TABLE problems")
     with pytest.raises(StoreError, match="no such table"):
         store.problems(planned.id)
+
+
+@pytest.mark.parametrize(("code", "hint"), [(sqlite3.SQLITE_FULL, "room"), (sqlite3.SQLITE_IOERR, "room"), (1, "run")])
+def test_a_full_disk_is_named_when_a_store_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, hint: str
+) -> None:
+    def fail(*_: object) -> None:
+        problem = sqlite3.OperationalError("database or disk is full")
+        problem.sqlite_errorcode = code
+        raise problem
+
+    monkeypatch.setattr(database, "migrate", fail)
+    with pytest.raises(StoreError, match=rf"can't be opened .*{hint}"):
+        Store(tmp_path)

@@ -241,6 +241,8 @@ def _options(source: str, classifiers: Sequence[str], wishes: Wishes) -> dict[st
     _check(sample is None or sample >= 1, f"sample={sample} draws nothing; give a number of conversations.")
     _check(seed is None or 0 <= seed < 2**31, f"seed={seed} is not from 0 to {2**31 - 1}; give one that is.")
     deadline, budget = wishes.get("deadline"), wishes.get("budget")
+    is_told = deadline is None or isinstance(deadline, str | timedelta)
+    _check(is_told, f"deadline={deadline!r} has no unit; give a text such as '24h', or a timedelta.")
     return {
         "data": source,
         "classifiers": _names("classifiers", classifiers),
@@ -252,7 +254,7 @@ def _options(source: str, classifiers: Sequence[str], wishes: Wishes) -> dict[st
         "fresh": wishes.get("fresh", False),
         "sample": sample,
         "seed": seed,
-        "columns": tuple(f"{ours}={yours}" for ours, yours in wishes.get("columns", {}).items()),
+        "columns": tuple(f"{ours}={yours}" for ours, yours in (wishes.get("columns") or {}).items()),
     }
 
 

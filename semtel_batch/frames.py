@@ -95,7 +95,11 @@ def given_back(labels: pl.DataFrame, kind: Kind, session: Any = None) -> Any:
 def _names(data: Any, kind: Kind) -> list[str]:
     names: Iterable[Any]
     if kind is Kind.LAZY:
-        names = data.collect_schema().names()
+        try:
+            names = data.collect_schema().names()
+        except (pl.exceptions.PolarsError, OSError) as problem:
+            reason = str(problem).strip().partition("\n")[0]
+            raise BadData(f"The {kind.value} can't be read ({reason}); check what it is made of.") from problem
     else:
         names = data.column_names if kind is Kind.ARROW else data.columns
     return [str(name) for name in names]
@@ -103,7 +107,8 @@ def _names(data: Any, kind: Kind) -> list[str]:
 
 def _in_polars(data: Any, kind: Kind, wanted: list[str]) -> pl.DataFrame | pl.LazyFrame:
     """The wanted columns, without a copy where the libraries can share memory."""
-    chosen = data[wanted] if kind is Kind.PANDAS else data.select(wanted)
+    is_pandas = kind is Kind.PANDAS  # whose columns may be named by numbers
+    chosen = data.set_axis(_names(data, kind), axis=1)[wanted] if is_pandas else data.select(wanted)
     if kind in (Kind.POLARS, Kind.LAZY):
         frame: pl.DataFrame | pl.LazyFrame = chosen
         return frame

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from semtel_batch.errors import BadData
+import semtel_batch
+from semtel_batch.errors import BadConfig, BadData
 from semtel_batch.frames import Kind, given_back, kind_of, writer
 from semtel_batch.sources import Columns
 
@@ -56,6 +57,17 @@ def test_other_names_of_columns_are_known() -> None:
         writer(FRAME.select("conversation_id"), Columns(text="body"))
 
 
+def test_columns_of_pandas_may_be_named_by_numbers(tmp_path: Path) -> None:
+    writer(pd.DataFrame([["a", "Hello"]]), Columns(conversation_id="0", text="1"))(tmp_path / "given.parquet")
+    assert pl.read_parquet(tmp_path / "given.parquet").rows() == [("a", "Hello")]
+
+
+@pytest.mark.parametrize("lazy", [pl.scan_parquet("nowhere.parquet"), FRAME.lazy().select(pl.col("nothing"))])
+def test_a_lazy_frame_that_can_not_be_read_is_refused_with_why(lazy: pl.LazyFrame) -> None:
+    with pytest.raises(BadData, match=r"The polars.LazyFrame can't be read \(.*nowhere|nothing"):
+        writer(lazy, Columns())
+
+
 @pytest.mark.parametrize("data", [3, {"conversation_id": ["a"]}, FRAME["turns"], None])
 def test_what_is_no_frame_is_refused(data: object) -> None:
     with pytest.raises(BadData, match="holds no conversations that can be read; give a path"):
@@ -75,3 +87,9 @@ def test_a_frame_that_fails_while_it_is_read_is_bad_data(tmp_path: Path) -> None
     odd = pd.DataFrame({"conversation_id": ["a", 5], "text": ["x", object()]})
     with pytest.raises(BadData, match=r"The pandas.DataFrame can't be read"):
         writer(odd, Columns())(tmp_path / "given.parquet")
+
+
+def test_a_deadline_without_a_unit_is_refused(tmp_path: Path) -> None:
+    unit_left_out: Any = 24
+    with pytest.raises(BadConfig, match="deadline=24 has no unit"):
+        semtel_batch.plan(FRAME, project=tmp_path, deadline=unit_left_out)

@@ -88,14 +88,9 @@ def _one_by_one(trials: Trials, pilot: Pilot, why: str, findings: study.Findings
 
 def _begun(store: Store, found: Calibration) -> Pilot:
     first = store.plan(found.arms[0].plan_id)
-    before = [
-        one
-        for one in store.calibrations()
-        if one.id != found.id and one.source == found.source and one.pilot is not None and one.pilot.reference_plan_id
-    ]
     return Pilot(
         min_agreement=found.min_agreement or 0.0,
-        delta=piloting.level(len(before)),
+        delta=piloting.level(piloting.n_before(store.calibrations(), found)),
         reference=first.endpoints[0].priced_as,
         reference_plan_id=None,
         population=found.n_population - found.n_explore,

@@ -20,7 +20,7 @@ from semtel_batch.planner.bench import Key, reference_key
 from semtel_batch.planner.constraints import Constraint
 from semtel_batch.planner.estimate import Draft, estimate, n_answered
 from semtel_batch.planner.job import Job, groups, part_of
-from semtel_batch.planner.mixing import Mixed, Served, Share, Way, loads_of
+from semtel_batch.planner.mixing import Mixed, Served, Share, Way, added_up, loads_of
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, PathStep, Quality, ShadowPrice, Slice, Strata
@@ -188,12 +188,13 @@ class _Layout:
         level = np.zeros(len(job.lengths), dtype=np.int64) if labelled is None else labelled.astype(np.int64)
         rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
         stratum, uniform = stratum_of(strata, job.lengths, level), uniforms(self.applied.path.seed, rows)
-        for piece in one.slices:
-            mask = _mask([piece], stratum, uniform)
-            usd = (
-                self._priced(part_of(job, mask), one.way, one.way.partition).estimate.usd if mask.any() else Decimal(0)
-            )
-            yield Share(leg=leg, slice=piece, n=int(mask.sum()), usd=float(usd))
+        masks = [_mask([piece], stratum, uniform) for piece in one.slices]
+        alone = [
+            float(self._priced(part_of(job, mask), one.way, one.way.partition).estimate.usd) if mask.any() else 0.0
+            for mask in masks
+        ]
+        for piece, mask, usd in zip(one.slices, masks, added_up(alone, one.draft.estimate.usd), strict=True):
+            yield Share(leg=leg, slice=piece, n=int(mask.sum()), usd=usd)
 
 
 def _fitted(layout: _Layout, limits: Sequence[Constraint]) -> Mixed | None:

@@ -164,6 +164,12 @@ def _used(solution: Mix) -> list[int]:
     return [int(k) for k in np.flatnonzero(solution.x > 0)]
 
 
+def added_up(usd: Sequence[float], whole: Decimal) -> list[float]:
+    """What a leg's shares cost, so that they add up to the leg: packs of parts are a little dearer than its own."""
+    total_usd = sum(usd)
+    return [one * float(whole) / total_usd for one in usd] if total_usd else list(usd)
+
+
 def nearest_mixes(job: Job, drafts: Sequence[tuple[Recipe, Draft]], limits: Sequence[Constraint]) -> dict[str, float]:
     """Of each limit of the objective, the least value at which some mix keeps the others; none where there is none."""
     problem = _Bench.of(job, drafts).problem(limits)
@@ -298,9 +304,10 @@ class _Bench:
             slices = joined(piece for piece, _ in pieces)
             served.append(Served(way=self.ways[arm], slices=slices, draft=self._leg(self.ways[arm], slices)))
             unit = {piece.stratum: float(problem.columns.usd[column]) for piece, column in pieces}
-            for one in slices:
-                n = int(self._served(one).sum())
-                shares.append(Share(leg=leg, slice=one, n=n, usd=n * unit[one.stratum]))
+            sizes = [int(self._served(one).sum()) for one in slices]
+            usd = [n * unit[one.stratum] for n, one in zip(sizes, slices, strict=True)]
+            usd = added_up(usd, served[-1].draft.estimate.usd)
+            shares += [Share(leg=leg, slice=one, n=n, usd=its) for one, n, its in zip(slices, sizes, usd, strict=True)]
         drafts = tuple(one.draft for one in served)
         whole = total(drafts, loads_of(self.job, served), _worst_change(self.job, served))
         return Mixed(

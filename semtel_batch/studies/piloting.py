@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 
-from semtel_batch.measurements import Count, Pilot, Tried
+from semtel_batch.measurements import Calibration, Count, Pilot, Tried
 from semtel_batch.planner.promise import target_of
 from semtel_batch.plans import Plan
 from semtel_batch.quality.certificate import (
@@ -51,6 +52,16 @@ class Room:
     n_fresh: int  # conversations that nothing was chosen on
     n_verify: int  # of them at most these are asked one by one, if that is enough: a run should be left
     reference_usd_per_1000: Decimal
+
+
+def n_before(made: Sequence[Calibration], found: Calibration) -> int:
+    """How many other pilots asked fresh conversations of the same data, however its path was written."""
+    data = Path(found.source).resolve()
+    return sum(
+        one.pilot is not None and one.pilot.reference_plan_id is not None and Path(one.source).resolve() == data
+        for one in made
+        if one.id != found.id
+    )
 
 
 def level(n_before: int) -> float:

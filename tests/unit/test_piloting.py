@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
-from test_calibrate import NAIVE, PACKED, counted
+from test_calibrate import CALIBRATION, NAIVE, PACKED, counted
 from test_planner import OPENAI, TASK, TOPIC, job
 
 from semtel_batch.measurements import Count, Packs, Pilot, Tried
@@ -88,6 +89,14 @@ def test_the_first_that_fails_ends_the_path_and_the_last_that_held_is_certified(
 
 def test_each_further_pilot_of_the_same_data_is_made_at_half_the_level() -> None:
     assert [piloting.level(n) for n in range(3)] == [0.05, 0.025, 0.0125]
+
+
+def test_the_same_data_by_another_path_is_the_same_data() -> None:
+    found = replace(CALIBRATION, id="new", source="chats.jsonl")
+    sources = ("./chats.jsonl", str(Path("chats.jsonl").resolve()), "other.jsonl")
+    others = [replace(CALIBRATION, id=source, source=source, pilot=PILOT) for source in sources]
+    unasked = replace(others[0], id="unasked", pilot=replace(PILOT, reference_plan_id=None))
+    assert piloting.n_before([found, unasked, *others], found) == 2
 
 
 def test_bad_ways_are_certified_no_more_often_than_delta() -> None:

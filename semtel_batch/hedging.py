@@ -122,15 +122,16 @@ class Hedging:
     def _affordable(self, rows: Sequence[ShardRow], open_rows: Sequence[ShardRow]) -> list[ShardRow]:
         """As many of these, from the first on, as the budget bears in realtime beside all else that is still open."""
         plan, budget = self._work.plan, self._work.plan.objective.budget_usd
-        if budget is None:
+        if budget is None or not rows:
             return list(rows)
+        share = self._expected_share()
         sent = {row.shard.id: submission for row, submission in self._work.submitted()}
         spent = sum((part.cost_usd for part in self._work.store.parts(plan.id)), Decimal(0))
         for row in open_rows:
-            spent += self._usd(row) if self._is_owed(row, sent.get(row.shard.id)) else self._waiting_usd(row)
+            spent += self._usd(row) if self._is_owed(row, sent.get(row.shard.id)) else self._waiting_usd(row, share)
         found = []
         for row in rows:
-            spent += self._usd(row) - self._waiting_usd(row)
+            spent += self._usd(row) - self._waiting_usd(row, share)
             if spent > budget:
                 break
             found.append(row)
@@ -141,16 +142,18 @@ class Hedging:
         usage = Usage(prompt_tokens=row.shard.prompt_tokens, completion_tokens=row.shard.max_completion_tokens)
         return self._work.plan.price(row.shard.endpoint, Tier.REALTIME).cost_usd(usage)
 
-    def _waiting_usd(self, row: ShardRow) -> Decimal:
-        """What a shard costs where it waits, its answers being as long as the plan expects them to be."""
-        expected = self._work.plan.chosen.usage.completion_tokens
-        most = sum(one.shard.max_completion_tokens for one in self._work.shards())
-        length = row.shard.max_completion_tokens
+    def _waiting_usd(self, row: ShardRow, share: float) -> Decimal:
+        """What a shard costs where it waits, if its answers are this share of what they may be at most."""
         usage = Usage(
-            prompt_tokens=row.shard.prompt_tokens,
-            completion_tokens=length * expected // most if 0 < expected < most else length,
+            prompt_tokens=row.shard.prompt_tokens, completion_tokens=round(share * row.shard.max_completion_tokens)
         )
         return self._work.plan.price(row.shard.endpoint, row.shard.tier).cost_usd(usage)
+
+    def _expected_share(self) -> float:
+        """How long answers are by the plan, of what they may be at most; 1 where the plan doesn't say."""
+        expected = self._work.plan.chosen.usage.completion_tokens
+        most = sum(row.shard.max_completion_tokens for row in self._work.shards())
+        return expected / most if 0 < expected < most else 1.0
 
 
 def _age_s(submission: Submission | None, now: datetime) -> float:

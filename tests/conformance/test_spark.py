@@ -6,6 +6,7 @@ These tests fail where pyspark is installed and does not start; without the extr
 from __future__ import annotations
 
 import shutil
+import socketserver
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceReader
 
 from semtel_batch.engines.spark import seats, sharing
-from semtel_batch.engines.spark.cluster import Cluster, port_number
+from semtel_batch.engines.spark.cluster import Cluster, port_number, quiet_server
 from semtel_batch.engines.spark.queue import Queue
 from semtel_batch.engines.spark.reading import SparkReader
 
@@ -492,3 +493,14 @@ def test_a_spark_whose_java_is_gone_is_said(monkeypatch: pytest.MonkeyPatch, tmp
         cluster.each(str, [1], tmp_path)
     cluster.stop()
     cluster.close()
+
+
+def test_no_traceback_is_printed_by_a_server_of_pysparks(capsys: pytest.CaptureFixture[str]) -> None:
+    server = socketserver.BaseServer(("", 0), socketserver.BaseRequestHandler)
+    quiet_server(SimpleNamespace(_accumulatorServer=server))
+    quiet_server(SimpleNamespace())
+    try:
+        raise EOFError
+    except EOFError:
+        server.handle_error(cast(Any, None), None)
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ from semtel_batch import errors
 from semtel_batch.engines.spark.places import unreadable
 from semtel_batch.errors import BadData, BadInput, SemtelError, StoreError
 from semtel_batch.private import make_private, make_private_folder
+
+log = logging.getLogger("semtel_batch.spark")
 
 T = TypeVar("T")
 
@@ -216,7 +219,15 @@ def _started(master: str | None, log: Path | None) -> SparkSession:
             f"check --master and that Java is 17 or later{where}."
         ) from problem
     context.setLogLevel("ERROR")
+    quiet_server(context)
     return session
+
+
+def quiet_server(context: Any) -> None:
+    """Keep pyspark's own server from printing a traceback when Java dies: `each` says it in a sentence."""
+    server = getattr(context, "_accumulatorServer", None)
+    if server is not None:
+        server.handle_error = lambda *_: log.debug("Spark's Java is gone", exc_info=True)
 
 
 def _gateway(conf: SparkConf, log: Path | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import io
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -236,7 +237,7 @@ def _options(source: str, classifiers: Sequence[str], wishes: Wishes) -> dict[st
     unknown = sorted(set(wishes) - set(Wishes.__annotations__))
     if unknown:
         raise TypeError(f"there is no keyword {unknown[0]!r}; there are {', '.join(Wishes.__annotations__)}")
-    agreement, sample, seed = wishes.get("min_agreement"), wishes.get("sample"), wishes.get("seed")
+    agreement, sample, seed = (_number(name, wishes.get(name)) for name in ("min_agreement", "sample", "seed"))
     _check(agreement is None or 0 <= agreement <= 1, f"min_agreement={agreement} is no share; give one from 0 to 1.")
     _check(sample is None or sample >= 1, f"sample={sample} draws nothing; give a number of conversations.")
     _check(seed is None or 0 <= seed < 2**31, f"seed={seed} is not from 0 to {2**31 - 1}; give one that is.")
@@ -250,12 +251,25 @@ def _options(source: str, classifiers: Sequence[str], wishes: Wishes) -> dict[st
         "budget": None if budget is None else str(budget),
         "min_agreement": agreement,
         "recipes": _names("strategies", wishes.get("strategies", ())),
-        "assume": wishes.get("assume", False),
-        "fresh": wishes.get("fresh", False),
+        "assume": bool(wishes.get("assume", False)),
+        "fresh": bool(wishes.get("fresh", False)),
         "sample": sample,
         "seed": seed,
         "columns": tuple(f"{ours}={yours}" for ours, yours in (wishes.get("columns") or {}).items()),
     }
+
+
+def _number(keyword: str, given: Any) -> Any:
+    """A number in Python's own type, whole but for a share: a plan keeps nothing that it could not read again."""
+    if given is None:
+        return None
+    try:
+        if isinstance(given, bool | str):
+            raise TypeError
+        return float(given) if keyword == "min_agreement" else operator.index(given)
+    except (TypeError, ValueError) as problem:
+        wanted = "a share from 0 to 1" if keyword == "min_agreement" else "a whole number"
+        raise BadConfig(f"{keyword}={given!r} is not {wanted}; give one.") from problem
 
 
 def _names(keyword: str, given: Sequence[str]) -> tuple[str, ...]:

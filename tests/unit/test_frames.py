@@ -93,3 +93,21 @@ def test_a_deadline_without_a_unit_is_refused(tmp_path: Path) -> None:
     unit_left_out: Any = 24
     with pytest.raises(BadConfig, match="deadline=24 has no unit"):
         semtel_batch.plan(FRAME, project=tmp_path, deadline=unit_left_out)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given"),
+    [
+        ("sample", 1.5),
+        ("sample", True),
+        ("sample", "2"),
+        ("seed", 0.0),
+        ("min_agreement", "0.9"),
+        ("min_agreement", [1]),
+    ],
+)
+def test_a_number_of_another_type_is_in_no_plan(tmp_path: Path, keyword: str, given: object) -> None:
+    asked: Any = {keyword: given}
+    with pytest.raises(BadConfig, match=rf"{keyword}=.* is not a (whole number|share)"):
+        semtel_batch.plan(FRAME, project=tmp_path, **asked)
+    assert not (tmp_path / "state").exists()

@@ -120,8 +120,10 @@ def _size(trials: Trials, ground: Bench, laid: walk.Laid, aim: walk.Aim, populat
     least = walk.least(population, aim)
     if laid.path.usd[0] <= laid.path.usd.min():
         return 0, "no mix is cheaper than the reference in its cheapest tier"
+    saved = float(laid.path.usd[0] - walk.likely_usd(laid, aim.allowed))
+    if aim.net and wanted and least is not None:  # the size is by the plain test, and net of noise more are needed
+        wanted = max(wanted, least) if least * walk.item_usd(table, laid) < saved else 0
     if not wanted or least is None:
-        saved = laid.path.usd[0] - walk.likely_usd(laid, aim.allowed)
         return 0, NotWorth(
             f"no mix saves more than its certificate costs: one that may hold would save ${saved:.4f} on "
             f"{n:,} conversations, and {_takes(least, population)}, at ${walk.item_usd(table, laid):.6f} each"

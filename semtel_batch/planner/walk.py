@@ -227,15 +227,21 @@ def size(table: Table, laid: Laid, aim: Aim, taken: int) -> int:
 
 def least(population: int, aim: Aim) -> int | None:
     """The fewest fresh conversations with which anything can be certified; None if all of them are not enough."""
-    allowed = float(aim.allowed.min())
     low, high = 1, population
-    if population < 1 or passing(population, population, allowed, aim.delta, kept=aim.kept) < 0:
+    if population < 1 or not _can_hold(population, population, aim):
         return None
     while low < high:
         middle = (low + high) // 2
-        can = passing(population, middle, allowed, aim.delta, kept=aim.kept) >= 0
-        low, high = (low, middle) if can else (middle + 1, high)
+        low, high = (low, middle) if _can_hold(population, middle, aim) else (middle + 1, high)
     return low
+
+
+def _can_hold(population: int, n: int, aim: Aim) -> bool:
+    """Whether a plan of which nothing differs in a sample of n is certified by it."""
+    allowed = float(aim.allowed.min())
+    if aim.net:
+        return net_p_value(0, 0, n, allowed / population) <= aim.delta
+    return passing(population, n, allowed, aim.delta, kept=aim.kept) >= 0
 
 
 def item_usd(table: Table, laid: Laid, *, back: float = _BACK) -> float:

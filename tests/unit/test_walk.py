@@ -157,3 +157,11 @@ def test_a_sample_that_is_worth_nothing_is_not_drawn() -> None:
     assert walk.size(ground, laid, aim, 0) == 0
     assert walk.size(table(), walk.explore(table(), Scripted(table(), (0.0, 0.0, 0.0)), aim.allowed), aim, 0) >= 30
     assert walk.least(N, aim) == 58, "58 of 4,000: ln 0.05 / ln 0.95 is 58.4, and drawing is without replacement"
+
+
+def test_net_of_noise_the_fewest_are_those_of_which_none_need_differ_net_of_noise() -> None:
+    aim = walk.Aim(allowed=np.array([50.0]), delta=0.05, net=True)
+    fewest = walk.least(900, aim)
+    assert fewest is not None and fewest > (walk.least(900, replace(aim, net=False)) or 0)
+    assert walk.net_p_value(0, 0, fewest, 50 / 900) <= 0.05 < walk.net_p_value(0, 0, fewest - 1, 50 / 900)
+    assert walk.least(40, replace(aim, allowed=np.array([1.0]))) is None

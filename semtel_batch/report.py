@@ -154,6 +154,12 @@ class Report:
     halos: tuple[HaloLine, ...] = ()  # where other runs asked the same apart, or together
     trace: tuple[Pace, ...] = ()  # second by second, if it was asked for
 
+    @property
+    def no_time(self) -> str:
+        """What there is to say where no time was measured: nothing has come back, or the clock was set back."""
+        said = {PlanState.PLANNED: "not started", PlanState.RUNNING: "no answer yet", PlanState.DONE: "not known"}
+        return said.get(self.state, "no answer")
+
 
 def report(store: Store, plan: Plan, labels: pl.DataFrame, *, trace: bool = False) -> Report:
     """Gather a plan's report; `labels` is `results.final_labels`: one row an item of every unique conversation."""

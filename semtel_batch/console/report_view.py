@@ -54,7 +54,7 @@ def _summary(report: Report) -> list[tuple[str, str]]:
         ends.append(f"{count(items.owed)} still owed")
     repeated = report.n_conversations != report.n_unique
     unique = f", {count(report.n_unique)} unique" if repeated else ""
-    took = duration(report.elapsed_s) if report.elapsed_s is not None else "not started"
+    took = duration(report.elapsed_s) if report.elapsed_s is not None else report.no_time
     return [
         ("data", f"{report.source}: {several(report.n_conversations, 'conversation')}{unique}"),
         ("way", f"{report.recipe}, {'certified' if report.certified else 'uncertified'}"),

@@ -70,7 +70,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     saved = "nothing is finished yet"
     if saving.saved_share is not None:
         saved = f"{money(saving.saved_usd)} ({share(saving.saved_share)}) against the naive {money(saving.naive_usd)}"
-    took = duration(report.elapsed_s) if report.elapsed_s is not None else "not started"
+    took = duration(report.elapsed_s) if report.elapsed_s is not None else report.no_time
     return [
         ("Paid", f"{money(report.actual.usd)} of {money(report.planned.usd)} planned"),
         ("Saved", saved),

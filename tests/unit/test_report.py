@@ -218,3 +218,11 @@ def test_details_of_failures_count_items_as_the_failures_do(tmp_path: Path) -> N
     frame = items().with_columns(weight=pl.lit(3, pl.UInt32))
     (failure,) = report(executed(tmp_path, made), made, frame).failures
     assert (failure.n_items, failure.details) == (3, (("content_filter", 3),))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [(PlanState.PLANNED, "not started"), (PlanState.RUNNING, "no answer yet"), (PlanState.DONE, "not known")],
+)
+def test_a_plan_that_ran_is_not_called_not_started(done: Report, state: PlanState, said: str) -> None:
+    assert replace(done, state=state).no_time == said

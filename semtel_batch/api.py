@@ -238,7 +238,8 @@ def _options(source: str, classifiers: Sequence[str], wishes: Wishes) -> dict[st
     if unknown:
         raise TypeError(f"there is no keyword {unknown[0]!r}; there are {', '.join(Wishes.__annotations__)}")
     agreement, sample, seed = (_number(name, wishes.get(name)) for name in ("min_agreement", "sample", "seed"))
-    _check(agreement is None or 0 <= agreement <= 1, f"min_agreement={agreement} is no share; give one from 0 to 1.")
+    is_share = agreement is None or 0 <= agreement <= 1
+    _check(is_share, f"min_agreement={wishes.get('min_agreement')} is no share; give one from 0 to 1.")
     _check(sample is None or sample >= 1, f"sample={sample} draws nothing; give a number of conversations.")
     _check(seed is None or 0 <= seed < 2**31, f"seed={seed} is not from 0 to {2**31 - 1}; give one that is.")
     deadline, budget = wishes.get("deadline"), wishes.get("budget")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from semtel_batch.errors import StoreError
+from semtel_batch.network_plan import is_of_networks
 from semtel_batch.parts import read_parts
 from semtel_batch.planner.learned import Doubts, Learned, Observation, counted_as
 from semtel_batch.plans import Plan
@@ -69,10 +70,11 @@ def _returned(store: Store, plan: Plan) -> Iterator[tuple[str, float]]:
 def _doubts(store: Store, plan: Plan) -> Iterator[Doubts]:
     """Of each leg that doubts, the items that it asked first and those that it asked again alone.
 
-    What was taken over from earlier runs counts too: it was doubted all the same.
+    What was taken over from earlier runs counts too: it was doubted all the same. What networks labelled was not.
     """
     doubting = [leg for leg in plan.legs if leg.strategy.doubt is not Doubt.NONE]
-    shards = [row.shard for row in store.shards(plan.id) if row.shard.attempt == 0] if doubting else []
+    rows = store.shards(plan.id) if doubting else []
+    shards = [row.shard for row in rows if row.shard.attempt == 0 and not is_of_networks(row.way)]
     for leg in doubting:
         n_items, n_doubted = (
             sum(shard.n_items for shard in shards if (shard.leg, shard.stage) == (leg.number, stage))

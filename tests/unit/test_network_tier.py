@@ -31,6 +31,7 @@ from semtel_batch.console.report_view import networks_kept
 from semtel_batch.embedders import with_embedders
 from semtel_batch.embeddings import Embeddings
 from semtel_batch.errors import BadInput, Infeasible, Waiting
+from semtel_batch.history import learn
 from semtel_batch.network_plan import AtHand, Embedder, Embedding, NetworkShare, NetworkTier
 from semtel_batch.networks import FOLDER, keep, network_share
 from semtel_batch.planner.distilled import decide
@@ -329,6 +330,7 @@ def test_what_networks_keep_is_asked_of_nobody_and_the_rest_by_what_is_left_of_i
     questions = [body for body in bodies if "<labels>" not in body["messages"][1]["content"]]
     assert asked(provider)["embed"] == 1
     assert len(questions) == 4, questions
+    assert [one.n_items for one in learn(made.store).doubts] == [4]  # networks' labels are not doubted
     told = report(made.store, made.plan, items)
     embed = next(line for line in told.lines if line.part == "embed")
     assert embed.actual.usage.prompt_tokens == 70

@@ -88,6 +88,8 @@ def _filled(made: Table, rows: Iterable[Sequence[str | Text]]) -> RenderableType
         cells = [cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row]
         widths = [max(width, cell.cell_len) for width, cell in zip(widths, cells, strict=True)]
         made.add_row(*cells)
+    if not str(made.columns[-1].header):
+        widths[-1] = 0  # bars at the end: they give way before a word does
     fixed = [width for width, column in zip(widths, made.columns, strict=True) if column.no_wrap]
     return Padding(_Yielding(made, sum(fixed) + _GAP * (len(widths) - 1)), (0, 0, 0, MARGIN), expand=False)
 

@@ -259,6 +259,13 @@ def test_a_part_that_is_asked_in_two_tiers_says_where_each_of_its_lines_is_asked
     assert "classify, batch" in screen.out and "classify, realtime" in screen.out
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_bars_give_way_before_a_word_is_broken(width: int) -> None:
+    screen = _Screen(environ={"COLUMNS": str(width)})
+    screen.console.show_evaluation(_evaluation("expertise"))
+    assert "classifier" in screen.out and "expertise" in screen.out
+
+
 def test_several_endpoints_get_a_column(made: Plan) -> None:
     other = replace(made.alternatives[1], estimate=replace(made.alternatives[1].estimate, endpoint="azure-eu"))
     screen = _Screen()

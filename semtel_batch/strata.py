@@ -7,7 +7,7 @@ from the plan's seed and the row, and never drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +57,13 @@ def stratum_of(strata: Strata, lengths: npt.ArrayLike, levels: npt.ArrayLike = 0
 
 def serves(leg: Leg, stratum: Numbers, uniform: Uniforms) -> Mask:
     """Which conversations a leg serves."""
-    if not leg.slices:
-        return np.ones(len(stratum), dtype=np.bool_)
+    return inside(leg.slices, stratum, uniform) if leg.slices else np.ones(len(stratum), dtype=np.bool_)
+
+
+def inside(slices: Iterable[Slice], stratum: Numbers, uniform: Uniforms) -> Mask:
+    """Which conversations lie in any of these slices."""
     mask = np.zeros(len(stratum), dtype=np.bool_)
-    for one in leg.slices:
+    for one in slices:
         mask |= (stratum == one.stratum) & (uniform >= one.low) & (uniform < one.high)
     return mask
 

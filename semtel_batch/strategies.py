@@ -127,6 +127,11 @@ def bare(strategy: Strategy) -> Strategy:
     return replace(strategy, recipe="", tier=tier, model=None)
 
 
+def ungrouped(strategy: Strategy) -> Strategy:
+    """A strategy whatever classifiers shared its prompts: that is told by their versions (`companions`)."""
+    return replace(strategy, classifiers_per_request=1, groups=())
+
+
 def one_by_one(strategy: Strategy) -> tuple[Strategy, ...]:
     """The strategies that use one lever of this one each; a way to doubt goes with packing, which it is there for."""
     if strategy.escalate is not None:  # what two models do to labels together, no lever does alone

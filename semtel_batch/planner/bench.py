@@ -22,7 +22,7 @@ from semtel_batch.planner.walk import Table, some
 from semtel_batch.plans import Strata
 from semtel_batch.records import Doubt, Endpoint, Keep, Strategy, Tier
 from semtel_batch.strata import stratum_of, uniforms
-from semtel_batch.strategies import Recipe, bare
+from semtel_batch.strategies import Recipe, bare, ungrouped
 
 _SIDES = (Keep.HEAD, Keep.TAIL, Keep.HEAD_TAIL, Keep.RECENT)
 
@@ -39,7 +39,7 @@ class Key:
     def of(cls, job: Job, strategy: Strategy, endpoint: Endpoint) -> Key:
         """The way of asking a job by a strategy."""
         shared = tuple(tuple(c.version for c in group) for group in groups(job.classifiers, strategy))
-        alone = replace(bare(strategy), classifiers_per_request=1, groups=())
+        alone = ungrouped(bare(strategy))
         return cls(
             alone if strategy.truncate_to else replace(alone, keep=Keep.HEAD), models(job, strategy, endpoint), shared
         )
@@ -95,7 +95,6 @@ def bench(job: Job, ways: Sequence[Way], cuts: tuple[int, ...] | None = None) ->
     """Cut a job into strata (at `cuts`, or where its lengths suggest) and price the ways in each."""
     found = edges(job.lengths) if cuts is None else cuts
     stratum = stratum_of(Strata(edges=found), job.lengths)
-    rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
     counter = RequestCounter(seed=job.seed)
     usd = np.full((1, len(found) + 1, len(ways)), np.nan)
     for number in np.unique(stratum).tolist():
@@ -106,7 +105,7 @@ def bench(job: Job, ways: Sequence[Way], cuts: tuple[int, ...] | None = None) ->
     table = Table(
         levers=levers(ways),
         stratum=stratum,
-        uniform=uniforms(job.seed, rows),
+        uniform=uniforms(job.seed, job.numbers),
         hard=np.zeros((len(job.lengths), len(job.classifiers))),
         log_length=np.log(np.maximum(job.lengths, 1)),
         usd=usd,

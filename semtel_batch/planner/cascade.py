@@ -31,11 +31,11 @@ def resolved(strategy: Strategy, endpoints: Sequence[Endpoint]) -> Strategy:
     return strategy
 
 
-def obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
-    """Why an endpoint's doubtful labels can't be escalated as a resolved strategy says; empty if they can."""
+def obstacle(job: Job, strategy: Strategy) -> str:
+    """Why doubtful labels can't be escalated as a resolved strategy says; empty if they can."""
     if strategy.escalate is None:
         return ""
-    second = next((one for one in job.endpoints if one.name == strategy.escalate), None)
+    second = _named(job, strategy)
     if second is None:
         known = ", ".join(one.name for one in job.endpoints)
         return (
@@ -49,7 +49,7 @@ def obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
 
 def is_idle(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
     """Whether a strategy escalates to the very model that gave the labels: there is nothing to be had by it."""
-    second = next((one for one in job.endpoints if one.name == strategy.escalate), None)
+    second = _named(job, strategy)
     return second is not None and second.priced_as == endpoint.priced_as
 
 
@@ -77,7 +77,11 @@ def refuse_unknown(job: Job) -> None:
 
 def second_endpoint(job: Job, strategy: Strategy, endpoint: Endpoint) -> Endpoint:
     """Who is asked about doubtful labels."""
-    return next((one for one in job.endpoints if one.name == strategy.escalate), endpoint)
+    return _named(job, strategy) or endpoint
+
+
+def _named(job: Job, strategy: Strategy) -> Endpoint | None:
+    return next((one for one in job.endpoints if one.name == strategy.escalate), None)
 
 
 def models(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:

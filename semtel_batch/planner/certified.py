@@ -18,14 +18,14 @@ from semtel_batch.measurements import MixPath, MixStep, Pilot
 from semtel_batch.planner import promise
 from semtel_batch.planner.bench import Key, reference_key
 from semtel_batch.planner.constraints import Constraint
-from semtel_batch.planner.estimate import Draft, estimate, n_answered
+from semtel_batch.planner.estimate import Draft
 from semtel_batch.planner.job import Job, groups, part_of
-from semtel_batch.planner.mixing import Mixed, Served, Share, Way, added_up, loads_of
+from semtel_batch.planner.mixing import Mixed, Served, Share, Way, added_up, loads_of, priced, reused
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, PathStep, Quality, ShadowPrice, Slice, Strata
 from semtel_batch.records import Endpoint
-from semtel_batch.strata import stratum_of, uniforms
+from semtel_batch.strata import inside, stratum_of, uniforms
 from semtel_batch.strategies import Recipe
 
 Mask = npt.NDArray[np.bool_]
@@ -44,13 +44,15 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What of a certified mix stands for the job: which conversations each way serves, and in which cells."""
+    """What of a certified mix stands for the job: where each conversation lies, and which slices each way serves."""
 
     path: MixPath
     step: MixStep
     strata: Strata
     slices: tuple[tuple[Slice, ...], ...]  # of each way of the path
-    masks: tuple[Mask, ...]
+    stratum: npt.NDArray[np.int64]
+    uniform: npt.NDArray[np.float64]
+    masks: tuple[Mask, ...]  # whom each way serves
     expected: tuple[float, ...]  # share of labels that differ in each way
 
 
@@ -94,23 +96,17 @@ def _applied(job: Job, pilot: Pilot) -> Applied | str:
         n = sizes[share.stratum] * (share.high - share.low)
         expected[share.way] += n * share.expected, n
     slices[0] += [Slice(stratum=2 * number + 1) for number in range(len(path.edges) + 1)]
-    rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
-    at = stratum_of(strata, job.lengths, labelled.astype(np.int64)), uniforms(path.seed, rows)
+    stratum, uniform = stratum_of(strata, job.lengths, labelled.astype(np.int64)), uniforms(path.seed, job.numbers)
     return Applied(
         path=path,
         step=step,
         strata=strata,
         slices=tuple(tuple(sorted(one, key=lambda s: (s.stratum, s.low))) for one in slices),
-        masks=tuple(_mask(one, *at) for one in slices),
+        stratum=stratum,
+        uniform=uniform,
+        masks=tuple(inside(one, stratum, uniform) for one in slices),
         expected=tuple(float(lost / n) if n else 0.0 for lost, n in expected),
     )
-
-
-def _mask(slices: Sequence[Slice], stratum: npt.NDArray[np.int64], uniform: npt.NDArray[np.float64]) -> Mask:
-    mask = np.zeros(len(stratum), dtype=np.bool_)
-    for one in slices:
-        mask |= (stratum == one.stratum) & (uniform >= one.low) & (uniform < one.high)
-    return mask
 
 
 def _channels(job: Job, path: MixPath, channels: Sequence[Channel]) -> list[list[Channel]]:
@@ -137,7 +133,7 @@ class _Layout:
         served = tuple(one for number, channel in chosen.items() for one in self._served(number, channel))
         drafts = tuple(one.draft for one in served)
         whole = total(drafts, loads_of(self.job, served), 0.0)
-        reused = [self._reused(one) for one in served]
+        earlier = [reused(self._part(one.way.partition), one, self.counter) for one in served]
         return Mixed(
             strata=self.applied.strata,
             served=served,
@@ -145,13 +141,13 @@ class _Layout:
             binding=(),
             savings={},
             estimate=replace(whole, quality=quality(self.pilot)),
-            n_reused=sum(n for n, _ in reused),
-            reused_usd=sum((usd for _, usd in reused), Decimal(0)),
+            n_reused=sum(n for n, _ in earlier),
+            reused_usd=sum((usd for _, usd in earlier), Decimal(0)),
         )
 
     def _served(self, number: int, channel: Channel) -> Iterator[Served]:
         """A leg for every group of classifiers that the way puts into one prompt."""
-        part = part_of(self.job, self.applied.masks[number])
+        part = self._part(number)
         strategy = channel.draft.estimate.strategy
         for block, group in enumerate(groups(self.job.classifiers, strategy)):
             way = Way(
@@ -164,33 +160,22 @@ class _Layout:
             )
             yield Served(way=way, slices=self.applied.slices[number], draft=self._priced(part, way, number))
 
+    def _part(self, number: int) -> Job:
+        """Those that a way serves."""
+        return part_of(self.job, self.applied.masks[number])
+
     def _priced(self, part: Job, way: Way, number: int) -> Draft:
-        if way.block:  # texts are compressed once, for whichever classifiers are asked about them
-            part = replace(part, cpu_usd_per_hour=Decimal(0))
-        draft = estimate(replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter)
+        draft = priced(part, way, self.counter)
         change = self.applied.expected[number]
         basis = "expected when the mix was laid" if number else draft.estimate.quality.basis
         known = Quality(label_change=change if number else 0.0, assumed=False, basis=basis)
         return replace(draft, estimate=replace(draft.estimate, quality=known))
 
-    def _reused(self, one: Served) -> tuple[int, Decimal]:
-        part = replace(part_of(self.job, self.applied.masks[one.way.partition]), classifiers=one.way.group)
-        n = n_answered(part, one.way.strategy, one.way.endpoint)
-        if not n:
-            return 0, Decimal(0)
-        anew = self._priced(replace(part, answered=None), one.way, one.way.partition)
-        return n, anew.estimate.usd - one.draft.estimate.usd
-
     def _shares(self, leg: int, one: Served) -> Iterator[Share]:
         """What each share costs, priced on whom it serves; what was answered before costs nothing."""
-        job, strata = self.job, self.applied.strata
-        labelled = job.labelled(self.applied.path) if job.labelled is not None else None
-        level = np.zeros(len(job.lengths), dtype=np.int64) if labelled is None else labelled.astype(np.int64)
-        rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
-        stratum, uniform = stratum_of(strata, job.lengths, level), uniforms(self.applied.path.seed, rows)
-        masks = [_mask([piece], stratum, uniform) for piece in one.slices]
+        masks = [inside([piece], self.applied.stratum, self.applied.uniform) for piece in one.slices]
         alone = [
-            float(self._priced(part_of(job, mask), one.way, one.way.partition).estimate.usd) if mask.any() else 0.0
+            float(priced(part_of(self.job, mask), one.way, self.counter).estimate.usd) if mask.any() else 0.0
             for mask in masks
         ]
         for piece, mask, usd in zip(one.slices, masks, added_up(alone, one.draft.estimate.usd), strict=True):

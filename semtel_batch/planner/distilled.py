@@ -153,9 +153,8 @@ def _foreseen(one: NetworkShare, n: int) -> tuple[float, float]:
 
 def _drawn(job: Job, shares: tuple[NetworkShare, ...]) -> Mask:
     """As many as each network leaves, one after the other along a drawn number: they meet as late as they can."""
-    rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
-    places = np.argsort(np.argsort(uniforms(job.seed ^ _OTHER_DRAW, rows)))
-    drawn, start, columns = (places + 0.5) / max(1, len(rows)), 0.0, []
+    places = np.argsort(np.argsort(uniforms(job.seed ^ _OTHER_DRAW, job.numbers)))
+    drawn, start, columns = (places + 0.5) / max(1, len(places)), 0.0, []
     for one in shares:
         columns.append((drawn - start) % 1.0 < 1.0 - one.coverage)
         start += 1.0 - one.coverage

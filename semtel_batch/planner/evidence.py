@@ -17,7 +17,7 @@ from semtel_batch.planner.room import Lengths
 from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import upper_bound
 from semtel_batch.records import Classifier, Doubt, Endpoint, Strategy
-from semtel_batch.strategies import CONFIDENCE_BELOW, Recipe, bare, levers_of, one_by_one
+from semtel_batch.strategies import CONFIDENCE_BELOW, Recipe, bare, levers_of, one_by_one, ungrouped
 
 _DELTA = 0.05
 
@@ -76,24 +76,19 @@ def _unbounded(strategy: Strategy) -> Strategy:
 def _worst(job: Job, strategy: Strategy, endpoint: Endpoint) -> Measurement | None:
     """The newest measurement of the classifier that a strategy changes most; None if one was never measured."""
     found = []
-    alone, given_by = _ungrouped(strategy), models(job, strategy, endpoint)
+    alone, given_by = ungrouped(strategy), models(job, strategy, endpoint)
     for group in groups(job.classifiers, strategy):
         versions = tuple(classifier.version for classifier in group)
         if len(group) == 1 and not levers_of(alone) and endpoint.priced_as == job.reference.priced_as:
             continue  # nothing is done to it
         for classifier in group:
             fitting = (one for one in job.measured if _fits(one, classifier, versions))
-            own = (one for one in fitting if (_ungrouped(one.strategy), one.model) == (alone, given_by))
+            own = (one for one in fitting if (ungrouped(one.strategy), one.model) == (alone, given_by))
             newest = next((one for one in own if one.reference == job.reference.priced_as and one.n), None)
             if newest is None:
                 return None
             found.append(newest)
     return max(found, key=_bound, default=None)
-
-
-def _ungrouped(strategy: Strategy) -> Strategy:
-    """Who shared the prompt is told by `companions`, whatever grouping they shared it in."""
-    return replace(strategy, classifiers_per_request=1, groups=())
 
 
 def _fits(one: Measurement, classifier: Classifier, versions: tuple[str, ...]) -> bool:

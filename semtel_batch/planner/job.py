@@ -67,6 +67,11 @@ class Job:
     learned: Learned = NOTHING_LEARNED  # what earlier runs were billed; empty: priors
 
     @property
+    def numbers(self) -> npt.NDArray[np.integer]:
+        """The row in the data's index of each of its conversations."""
+        return np.arange(len(self.lengths)) if self.rows is None else self.rows
+
+    @property
     def reference(self) -> Endpoint:
         return self.endpoints[0]
 

@@ -7,7 +7,6 @@ shown, and only if it keeps every limit.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,12 +36,12 @@ from semtel_batch.planner.pooling import partners
 from semtel_batch.planner.reverse import best_quality
 from semtel_batch.planner.room import RequestCounter
 from semtel_batch.planner.schedule import Cell, times
-from semtel_batch.planner.slicing import edges, joined, snapped
+from semtel_batch.planner.slicing import edges, joined
 from semtel_batch.planner.timing import LegLoad, Load
 from semtel_batch.planner.totals import total
 from semtel_batch.plans import Estimate, Slice, Strata
 from semtel_batch.records import Classifier, Endpoint, Strategy, Tier
-from semtel_batch.strata import stratum_of, uniforms
+from semtel_batch.strata import inside, stratum_of, uniforms
 from semtel_batch.strategies import Recipe
 
 Mask = npt.NDArray[np.bool_]
@@ -228,10 +227,9 @@ class _Bench:
     @classmethod
     def of(cls, job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> _Bench:
         strata = Strata(edges=edges(job.lengths))
-        rows = np.arange(len(job.lengths)) if job.rows is None else job.rows
         stratum = stratum_of(strata, job.lengths)
         ways = tuple(_ways(job, drafts))
-        return cls(job, strata, stratum, uniforms(job.seed, rows), ways, RequestCounter(seed=job.seed))
+        return cls(job, strata, stratum, uniforms(job.seed, job.numbers), ways, RequestCounter(seed=job.seed))
 
     def problem(self, limits: Sequence[Constraint]) -> Problem | None:
         """The program; None if no way can be used in some stratum."""
@@ -240,8 +238,8 @@ class _Bench:
         rows: list[Cell] = []
         for number in np.flatnonzero(sizes).tolist():
             part = part_of(self.job, self.stratum == number)
-            priced = ((k, way.endpoint, self._priced(part, way)) for k, way in enumerate(self.ways))
-            rows += [Cell(number, k, at, draft, sizes[number]) for k, at, draft in priced if not draft.problem]
+            drafts = ((k, way.endpoint, priced(part, way, self.counter)) for k, way in enumerate(self.ways))
+            rows += [Cell(number, k, at, draft, sizes[number]) for k, at, draft in drafts if not draft.problem]
         rows = [row for row in rows if deadline_s is None or row.windows_s <= deadline_s]
         if len({row.stratum for row in rows}) < np.count_nonzero(sizes):
             return None
@@ -254,13 +252,6 @@ class _Bench:
             loss=np.array([self._loss(row) for row in rows]),
         )
         return Problem(sizes=sizes, columns=columns, limits=tuple(self._limits(limits, rows, columns)))
-
-    def _priced(self, part: Job, way: Way) -> Draft:
-        if way.block:  # texts are compressed once, for whichever classifiers are asked about them
-            part = replace(part, cpu_usd_per_hour=Decimal(0))
-        return estimate(
-            replace(part, classifiers=way.group), way.recipe, way.strategy, way.endpoint, self.counter, way.joined
-        )
 
     def _loss(self, row: Cell) -> list[float]:
         change = row.draft.estimate.quality.label_change
@@ -292,19 +283,20 @@ class _Bench:
         """Give every way its slices, and price the legs on those they serve."""
         found = intervals(problem, solution.x)
         by_way: dict[int, list[tuple[Slice, int]]] = {}
-        lows, highs = snapped(found.low, found.high)
-        for column, low, high in zip(found.column.tolist(), lows.tolist(), highs.tolist(), strict=True):
+        for column, low, high in zip(found.column.tolist(), found.low.tolist(), found.high.tolist(), strict=True):
             if low == high:
                 continue
             arm = int(problem.columns.arm[column])
             piece = Slice(stratum=int(problem.columns.stratum[column]), low=low, high=high)
             by_way.setdefault(arm, []).append((piece, column))
-        served, shares = [], []
+        served, shares, earlier = [], [], []
         for leg, (arm, pieces) in enumerate(sorted(by_way.items())):
-            slices = joined(piece for piece, _ in pieces)
-            served.append(Served(way=self.ways[arm], slices=slices, draft=self._leg(self.ways[arm], slices)))
+            slices, way = joined(piece for piece, _ in pieces), self.ways[arm]
+            part = part_of(self.job, inside(slices, self.stratum, self.uniform))
+            served.append(Served(way=way, slices=slices, draft=priced(part, way, self.counter)))
+            earlier.append(reused(part, served[-1], self.counter))
             unit = {piece.stratum: float(problem.columns.usd[column]) for piece, column in pieces}
-            sizes = [int(self._served(one).sum()) for one in slices]
+            sizes = [int(inside([one], self.stratum, self.uniform).sum()) for one in slices]
             usd = [n * unit[one.stratum] for n, one in zip(sizes, slices, strict=True)]
             usd = added_up(usd, served[-1].draft.estimate.usd)
             shares += [Share(leg=leg, slice=one, n=n, usd=its) for one, n, its in zip(slices, sizes, usd, strict=True)]
@@ -317,27 +309,26 @@ class _Bench:
             binding=tuple(name for name, usd in solution.prices.items() if usd > _LEAST_PRICE),
             savings={},
             estimate=whole,
-            n_reused=sum(self._reused(one)[0] for one in served),
-            reused_usd=sum((self._reused(one)[1] for one in served), Decimal(0)),
+            n_reused=sum(n for n, _ in earlier),
+            reused_usd=sum((usd for _, usd in earlier), Decimal(0)),
         )
 
-    def _served(self, one: Slice) -> Mask:
-        mask: Mask = (self.stratum == one.stratum) & (self.uniform >= one.low) & (self.uniform < one.high)
-        return mask
 
-    def _reused(self, one: Served) -> tuple[int, Decimal]:
-        """Items of a leg that earlier runs answered, and what asking them again would cost."""
-        mask = functools.reduce(np.logical_or, (self._served(part) for part in one.slices))
-        part = replace(part_of(self.job, mask), classifiers=one.way.group)
-        n = n_answered(part, one.way.strategy, one.way.endpoint)
-        if not n:
-            return 0, Decimal(0)
-        anew = self._priced(replace(part, answered=None), one.way)
-        return n, anew.estimate.usd - one.draft.estimate.usd
+def priced(part: Job, way: Way, counter: RequestCounter) -> Draft:
+    """What it costs to ask a part of a job in a way."""
+    if way.block:  # texts are compressed once, for whichever classifiers are asked about them
+        part = replace(part, cpu_usd_per_hour=Decimal(0))
+    part = replace(part, classifiers=way.group)
+    return estimate(part, way.recipe, way.strategy, way.endpoint, counter, way.joined)
 
-    def _leg(self, way: Way, slices: Sequence[Slice]) -> Draft:
-        mask = functools.reduce(np.logical_or, (self._served(one) for one in slices))
-        return self._priced(part_of(self.job, mask), way)
+
+def reused(part: Job, one: Served, counter: RequestCounter) -> tuple[int, Decimal]:
+    """Items of a leg that earlier runs answered, and what asking them again would cost; `part`: those it serves."""
+    n = n_answered(replace(part, classifiers=one.way.group), one.way.strategy, one.way.endpoint)
+    if not n:
+        return 0, Decimal(0)
+    anew = priced(replace(part, answered=None), one.way, counter)
+    return n, anew.estimate.usd - one.draft.estimate.usd
 
 
 def _ways(job: Job, drafts: Sequence[tuple[Recipe, Draft]]) -> Iterator[Way]:

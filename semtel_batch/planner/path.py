@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semtel_batch.planner.mix import Floats, Ints, Limit, Mix, Problem, loss_limits, solve
+from semtel_batch.planner.slicing import snapped
 from semtel_batch.quality.certificate import hypergeometric_cdf
 
 SCALES = (0.0, 0.45, 0.6, 0.75, 0.9, 1.05, 1.25, 1.6, 2.2)
@@ -101,10 +102,9 @@ def intervals(problem: Problem, x: Floats) -> Intervals:
     start[ways] = _cumulated(way_share[ways], stratum_of_way[ways]) - way_share[ways]
     key = way * (int(columns.block[used].max()) + 1) + columns.block[used]
     high = start[way] + _cumulated(share, key)
-    # On a grid of a millionth, as plans are written down; rounding must not leave a stratum's last numbers to nobody.
-    low = np.asarray(np.round(np.maximum(high - share, 0.0), 6), dtype=np.float64)
-    high = np.where(high > 1 - 2e-6, 1.0, np.round(high, 6))
-    return Intervals(column=used, low=low, high=high)
+    low, high = snapped(np.maximum(high - share, 0.0), high)
+    # Rounding must not leave a stratum's last numbers to nobody.
+    return Intervals(column=used, low=low, high=np.where(high > 1 - 2e-6, 1.0, high))
 
 
 def _ways(problem: Problem, x: Floats, used: Ints) -> tuple[Ints, Floats, Floats]:

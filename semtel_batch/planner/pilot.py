@@ -19,29 +19,10 @@ from semtel_batch.planner.path import Path, passing
 
 MAX_SHARE = 0.05  # of the job, for the audit; of a small one, as many as
 _ENOUGH = 4  # times the fewest that can certify
-_SIZES: tuple[int, ...] = (
-    30,
-    45,
-    60,
-    80,
-    100,
-    125,
-    150,
-    200,
-    250,
-    300,
-    370,
-    450,
-    550,
-    700,
-    850,
-    1_000,
-    1_250,
-    1_500,
-    1_800,
-    2_200,
+_SIZES = (
+    *(30, 45, 60, 80, 100, 125, 150, 200, 250, 300, 370, 450, 550, 700, 850),
+    *(1_000, 1_250, 1_500, 1_800, 2_200, 2_700, 3_300, 4_000),
 )
-_SIZES += (2_700, 3_300, 4_000)
 
 
 def explore_size(n: int, epsilon: float, delta: float) -> int:

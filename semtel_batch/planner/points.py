@@ -10,6 +10,7 @@ from semtel_batch.families import family_with
 from semtel_batch.planner.cascade import is_idle, obstacle, refuse_unknown, resolved
 from semtel_batch.planner.estimate import Draft, estimate, shortened_by
 from semtel_batch.planner.evidence import cut_share, with_threshold
+from semtel_batch.planner.fallback import has_realtime
 from semtel_batch.planner.job import Job, grouped_for, groups
 from semtel_batch.planner.packsizes import capped
 from semtel_batch.planner.pooling import joiners
@@ -99,7 +100,7 @@ def _plain(job: Job, strategy: Strategy) -> Strategy:
 
 def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     """Why a point can't be priced; empty if it can."""
-    if why := obstacle(job, strategy, endpoint):
+    if why := obstacle(job, strategy):
         return why
     if strategy.doubt is Doubt.GRADER and job.grader is None:
         return f"Recipe {strategy.recipe} was left out: it grades, and there is no grader prompt."
@@ -121,7 +122,7 @@ def _obstacle(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
 
 
 def _can(job: Job, strategy: Strategy, endpoint: Endpoint) -> bool:
-    return _tells_enough(strategy, endpoint) and not obstacle(job, strategy, endpoint)
+    return _tells_enough(strategy, endpoint) and not obstacle(job, strategy)
 
 
 def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
@@ -130,15 +131,11 @@ def _tells_enough(strategy: Strategy, endpoint: Endpoint) -> bool:
     return strategy.doubt is not Doubt.CONFIDENCE or strategy.tier is Tier.DECISIONS or gives
 
 
-def _asks_in_words(job: Job, endpoint: Endpoint) -> bool:
-    return Tier.REALTIME in endpoint.tiers and job.prices.get(endpoint.name, Tier.REALTIME) is not None
-
-
 def _undecidable(job: Job, strategy: Strategy, endpoint: Endpoint) -> str:
     """Why typed decisions can't ask this; empty if they can. The limits are those of the API."""
     if strategy.conversations_per_request > 1 or strategy.doubt not in (Doubt.NONE, Doubt.CONFIDENCE):
         return "a decision is about one conversation, and is doubted by its own confidence or not at all"
-    if strategy.doubt is Doubt.CONFIDENCE and strategy.escalate is None and not _asks_in_words(job, endpoint):
+    if strategy.doubt is Doubt.CONFIDENCE and strategy.escalate is None and not has_realtime(job, endpoint):
         return f"endpoint {endpoint.name!r} offers no realtime, where a decision that is doubted is asked again"
     wide = [c.name for c in job.classifiers if not _CHOICES[0] <= len(c.labels) <= _CHOICES[1]]
     if wide:

@@ -8,7 +8,7 @@ certified: each may change other labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from semtel_batch.plans import Quality
 from semtel_batch.quality.certificate import Certificate, Sampled, Target, certify, percent, upper_bound
 from semtel_batch.quality.excess import Excess, excess_interval
 from semtel_batch.records import Endpoint, Strategy
-from semtel_batch.strategies import bare
+from semtel_batch.strategies import bare, ungrouped
 
 
 def quality(job: Job, strategy: Strategy, endpoint: Endpoint) -> Quality | None:
@@ -179,8 +179,8 @@ def _bound(pilot: Pilot, one: Count) -> float:
 
 def _tried(job: Job, pilot: Pilot, strategy: Strategy, endpoint: Endpoint) -> Tried | None:
     """The pilot's trial of this way, if the same classifiers stand in its prompts."""
-    way = (_ungrouped(bare(strategy)), models(job, strategy, endpoint))
-    tried = next((one for one in pilot.steps if (_ungrouped(one.strategy), one.model) == way), None)
+    way = (ungrouped(bare(strategy)), models(job, strategy, endpoint))
+    tried = next((one for one in pilot.steps if (ungrouped(one.strategy), one.model) == way), None)
     asked = {
         (classifier.version, tuple(one.version for one in group))
         for group in groups(job.classifiers, strategy)
@@ -188,8 +188,3 @@ def _tried(job: Job, pilot: Pilot, strategy: Strategy, endpoint: Endpoint) -> Tr
     }
     counted = {(one.version, one.companions) for one in tried.counts} if tried else set()
     return tried if asked <= counted else None
-
-
-def _ungrouped(strategy: Strategy) -> Strategy:
-    """Who shared the prompt is told by `companions`, whatever grouping they shared it in."""
-    return replace(strategy, classifiers_per_request=1, groups=())

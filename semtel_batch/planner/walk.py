@@ -79,9 +79,7 @@ class Table:
             usd=self.usd.ravel()[able],
             loss=np.tile(loss.reshape(n_strata * n_ways, -1), (n_channels, 1))[able],
         )
-        limits = tuple(
-            Limit(name=one.name, at_most=one.at_most, weight=one.weight[able], unit=one.unit) for one in self.limits
-        )
+        limits = tuple(one.take(able) for one in self.limits)
         return trim(Problem(sizes=self.sizes, columns=columns, limits=limits))
 
     def arms(self, one: Step, at: Ints | slice = slice(None)) -> Ints:

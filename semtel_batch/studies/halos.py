@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 
 import polars as pl
 
@@ -16,7 +15,7 @@ from semtel_batch.measurements import HaloLine
 from semtel_batch.plans import Plan
 from semtel_batch.quality.distribution import Pair, encode, halo
 from semtel_batch.store import Store
-from semtel_batch.strategies import bare
+from semtel_batch.strategies import bare, ungrouped
 from semtel_batch.studies.labelling import labelled
 
 _FEWEST = 20  # conversations; of fewer a table of two label sets says nothing
@@ -61,7 +60,7 @@ def _way(plan: Plan, first: str, second: str) -> tuple[bool, Way] | None:
     is_together = len(legs) == 1
     if not is_together and any(len(leg.classifiers) > 1 for leg in legs):
         return None
-    strategies = {replace(bare(leg.strategy), classifiers_per_request=1, groups=()) for leg in legs}
+    strategies = {ungrouped(bare(leg.strategy)) for leg in legs}
     models = {plan.endpoint(leg.endpoint).priced_as for leg in legs}
     if len(strategies) != 1 or len(models) != 1:
         return None

@@ -21,7 +21,7 @@ from semtel_batch.planner.job import groups
 from semtel_batch.plans import Estimate, Plan, models_named
 from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.records import Classifier, Doubt, Endpoint, Keep, Strategy
-from semtel_batch.strategies import Lever, bare, levers_of
+from semtel_batch.strategies import Lever, bare, levers_of, ungrouped
 
 
 class Basis(StrEnum):
@@ -198,13 +198,13 @@ def _worst(
     if one.endpoint not in served or strategy.escalate not in (None, *served):
         return None
     model = models_named(served[one.endpoint], served[strategy.escalate or one.endpoint])
-    alone = replace(bare(strategy), classifiers_per_request=1, groups=())
+    alone = ungrouped(bare(strategy))
     found = []
     for group in groups(plan.classifiers, strategy):
         versions = tuple(one.version for one in group)
         for classifier in group:
             own = (m for m in changes if (m.version, m.companions, m.model) == (classifier.version, versions, model))
-            newest = next((m for m in own if replace(m.strategy, classifiers_per_request=1, groups=()) == alone), None)
+            newest = next((m for m in own if ungrouped(m.strategy) == alone), None)
             if newest is None:
                 return None
             found.append(newest)

@@ -132,10 +132,15 @@ def load_hashes(folder: Path, rows: npt.ArrayLike | pl.Series) -> list[bytes]:
     return _load(folder, rows, "text_hash", pl.Binary)["text_hash"].to_list()
 
 
+def part_paths(folder: Path) -> list[Path]:
+    """The parts of a folder, in order: by number, as names have five digits and numbers may have more."""
+    return sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
+
+
 def data_hash(folder: Path) -> str:
     """What tells data apart: blake2b over the hashes of all texts in row order."""
     whole = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.glob("part-*.parquet")):
+    for path in part_paths(folder):
         whole.update(b"".join(_read_kept(path, ["text_hash"])["text_hash"].to_list()))
     return whole.hexdigest()
 
@@ -190,7 +195,7 @@ def _load(folder: Path, rows: npt.ArrayLike | pl.Series, column: str, kind: type
 
 def iter_parts(folder: Path) -> Iterator[pl.DataFrame]:
     """`row`, `text` and `text_hash` of all rows, part by part, in order."""
-    for path in sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-"))):
+    for path in part_paths(folder):
         yield _read_kept(path)
 
 

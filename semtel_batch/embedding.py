@@ -44,15 +44,16 @@ class Embedding:
         history = self._history()
         if self.is_done or (history and not history[-1].ended):
             return False
-        missing = self._missing()
-        if not len(missing) or self._n_tried(history) >= self._work.plan.max_attempts:
+        index, n_tried = self._index(), self._n_tried(history)
+        missing = self._missing(index)
+        if not len(missing) or n_tried >= self._work.plan.max_attempts:
             if len(missing):
                 log.warning("%d conversations could not be embedded; they are left to the LLM", len(missing))
             self.is_done = True
             return False
         generation = Generation(leg=EMBEDDING_LEG, stage=Stage.EMBED, attempt=len(history))
-        wanted = self.wanted(generation, self._tier if not self._n_tried(history) else Tier.REALTIME)
-        shards = cut_texts(wanted, missing, self._index(), self._failed() if history else missing[:0])
+        wanted = self.wanted(generation, self._tier if not n_tried else Tier.REALTIME)
+        shards = cut_texts(wanted, missing, index, self._failed() if history else missing[:0])
         reach("embedding.not-cut")
         self._work.extend_lease()
         self._work.store.cut(self._work.plan.id, generation, shards, self._work.clock.now())
@@ -74,10 +75,10 @@ class Embedding:
         mine = {row.shard.attempt for row in self._work.shards() if row.way == way}
         return sum(g.attempt in mine and g.attempt >= self._first for g in history)
 
-    def _missing(self) -> Rows:
-        index = askable(self._index()).filter(pl.col("n_tokens") <= LONGEST_TOKENS)
+    def _missing(self, index: pl.DataFrame) -> Rows:
+        fitting = askable(index).filter(pl.col("n_tokens") <= LONGEST_TOKENS)
         kept = Embeddings(self._work.store.files(self._work.plan.id), vectors_of(self._endpoint))
-        return kept.missing(index["row"].to_numpy())
+        return kept.missing(fitting["row"].to_numpy())
 
     def _index(self) -> pl.DataFrame:
         return load_index(self._work.conversations, ["row", "first_row", "n_tokens", "n_bytes"])

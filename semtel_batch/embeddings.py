@@ -36,7 +36,7 @@ class Embeddings:
 
     def width(self) -> int | None:
         """How many numbers its vectors have; None where none is kept."""
-        sizes = (part["vector"].bin.size()[0] for part in self._parts(["vector"]) if part.height)
+        sizes = (part["vector"].bin.size()[0] for part in self._parts(["vector"], n_rows=1) if part.height)
         return next((int(n) // _NUMBER_BYTES for n in sizes), None)
 
     def missing(self, rows: Rows) -> Rows:
@@ -91,8 +91,11 @@ class Embeddings:
     def _hashes(self, rows: Rows) -> pl.Series:
         return pl.Series("text_hash", load_hashes(self._folder / "conversations", rows), dtype=pl.Binary)
 
-    def _parts(self, columns: list[str]) -> Iterator[pl.DataFrame]:
-        """Every file once; another run may merge its pieces meanwhile: then what they went into is read."""
+    def _parts(self, columns: list[str], n_rows: int | None = None) -> Iterator[pl.DataFrame]:
+        """Every file once, or the first rows of each.
+
+        Another run may merge its pieces meanwhile: then what they went into is read.
+        """
         read: set[Path] = set()
         gone = True
         while gone:
@@ -101,7 +104,7 @@ class Embeddings:
                 if path in read:
                     continue
                 try:
-                    part = pl.read_parquet(path, columns=columns, glob=False)
+                    part = pl.read_parquet(path, columns=columns, n_rows=n_rows, glob=False)
                 except FileNotFoundError:
                     gone = True
                     continue

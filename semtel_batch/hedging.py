@@ -7,6 +7,7 @@ its requests, as they were packed, is asked in realtime as soon as the provider 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -46,11 +47,15 @@ class Hedging:
         out = {row.shard.key: row for row in open_rows if self._is_out(row, sent.get(row.shard.key))}
         if not out:
             return False
+        n_done: Counter[int] = Counter()
+        for part in self._work.store.parts(self._work.plan.id):
+            n_done[part.shard_id] += part.n_requests
         owed = [row for row in open_rows if self._is_owed(row, sent.get(row.shard.key))]
+        owed_s = sum(self._left_s(row, n_done[row.shard.id]) for row in owed)
         chunks = [Out(key=key, tokens=self._seconds(row), age_s=_age_s(sent.get(key), now)) for key, row in out.items()]
         left_s = (started_at + timedelta(seconds=deadline_s) - now).total_seconds()
         # Amounts are seconds of realtime, so a minute has sixty. A shard that is asked at once is not looked up from.
-        pace = Realtime(tokens_per_minute=60.0, backlog_tokens=sum(map(self._left_s, owed)), usable=1.0)
+        pace = Realtime(tokens_per_minute=60.0, backlog_tokens=owed_s, usable=1.0)
         look_s = max(LOOK_S, *(chunk.tokens for chunk in chunks))
         wanted = [out[key] for key in take_back(chunks, pace, left_s, tick_s=look_s + CANCEL_S)]
         taken = self._affordable(wanted, open_rows)
@@ -110,10 +115,8 @@ class Hedging:
         own, *beside = self._work.plan.realtime_members(row.shard)
         return realtime_s(own, _load(row), beside)
 
-    def _left_s(self, row: ShardRow) -> float:
-        """What is left of a shard that may have been begun."""
-        parts = self._work.store.parts(self._work.plan.id)
-        n_done = sum(part.n_requests for part in parts if part.shard_id == row.shard.id)
+    def _left_s(self, row: ShardRow, n_done: int) -> float:
+        """What is left of a shard of which so many requests are done."""
         return self._seconds(row) * (1 - n_done / max(1, row.shard.n_requests))
 
     def _has_realtime(self, row: ShardRow) -> bool:

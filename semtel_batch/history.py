@@ -46,19 +46,20 @@ def learn(store: Store) -> Learned:
         if row.state is PlanState.PLANNED:
             continue
         plan = store.plan(row.id)
-        observations += _of_plan(store, plan)
+        parts, shards = store.parts(row.id), store.shards(row.id)  # in this order: no part's shard may be unknown
+        observations += _of_plan(plan, parts, shards)
         if row.state is PlanState.DONE:
-            doubts += _doubts(store, plan)
-        returned += _returned(store, plan)
+            doubts += _doubts(plan, shards)
+        returned += _returned(store, plan, shards)
         n_plans += 1
         if n_plans == _MOST_PLANS:
             break
     return Learned(observations=tuple(observations), doubts=tuple(doubts), returned=tuple(returned))
 
 
-def _returned(store: Store, plan: Plan) -> Iterator[tuple[str, float]]:
+def _returned(store: Store, plan: Plan, rows: Sequence[ShardRow]) -> Iterator[tuple[str, float]]:
     """How long each batch took that completed: the model, and seconds until it was seen to have ended."""
-    shards = {row.shard.id: row.shard for row in store.shards(plan.id) if row.shard.tier is Tier.BATCH}
+    shards = {row.shard.id: row.shard for row in rows if row.shard.tier is Tier.BATCH}
     for shard_id, tries in store.submissions(plan.id).items():
         last = tries[-1]
         sent_at, back_at = last.submitted_at, last.ended_at
@@ -67,13 +68,12 @@ def _returned(store: Store, plan: Plan) -> Iterator[tuple[str, float]]:
             yield model, max(1.0, (back_at - sent_at).total_seconds())
 
 
-def _doubts(store: Store, plan: Plan) -> Iterator[Doubts]:
+def _doubts(plan: Plan, rows: Sequence[ShardRow]) -> Iterator[Doubts]:
     """Of each leg that doubts, the items that it asked first and those that it asked again alone.
 
     What was taken over from earlier runs counts too: it was doubted all the same. What networks labelled was not.
     """
     doubting = [leg for leg in plan.legs if leg.strategy.doubt is not Doubt.NONE]
-    rows = store.shards(plan.id) if doubting else []
     shards = [row.shard for row in rows if row.shard.attempt == 0 and not is_of_networks(row.way)]
     for leg in doubting:
         n_items, n_doubted = (
@@ -84,16 +84,16 @@ def _doubts(store: Store, plan: Plan) -> Iterator[Doubts]:
         yield Doubts(model=model, strategy=bare(leg.strategy), n_items=n_items, n_doubted=n_doubted)
 
 
-def _of_plan(store: Store, plan: Plan) -> list[Observation]:
-    parts = defaultdict(list)
-    for part in store.parts(plan.id):  # before the shards: none of them may be unknown
-        parts[part.shard_id].append(part)
+def _of_plan(plan: Plan, parts: Sequence[Part], rows: Sequence[ShardRow]) -> list[Observation]:
+    of_shard: dict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        of_shard[part.shard_id].append(part)
     groups: dict[_Group, list[ShardRow]] = defaultdict(list)
-    for row in store.shards(plan.id):
+    for row in rows:
         is_asked = row.shard.n_requests > 0 and row.shard.stage is not Stage.EMBED  # not what was reused or split
         if row.state is ShardState.ENDED and is_asked:
             groups[row.shard.leg, row.shard.stage, row.shard.attempt > 0, row.way].append(row)
-    found = (_of_group(plan, rows, [part for row in rows for part in parts[row.shard.id]]) for rows in groups.values())
+    found = (_of_group(plan, own, [part for row in own for part in of_shard[row.shard.id]]) for own in groups.values())
     return [one for one in found if one is not None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -77,15 +78,17 @@ def vectors_of(endpoint: Endpoint) -> str:
     return f"{endpoint.priced_as} {endpoint.base_url}"
 
 
-_EMBEDDER = TypeAdapter(Embedder)
+@cache
+def _schema() -> TypeAdapter[Embedder]:
+    return TypeAdapter(Embedder)  # when it is first needed: it takes some milliseconds
 
 
 def embedder_to_json(embedder: Embedder) -> str:
-    return _EMBEDDER.dump_json(embedder).decode()
+    return _schema().dump_json(embedder).decode()
 
 
 def embedder_from_json(document: str) -> Embedder:
-    return _EMBEDDER.validate_json(document)
+    return _schema().validate_json(document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,8 +66,8 @@ def keep(models: Path, network: Network) -> Path:
 
 def newest(models: Path, classifier: Classifier, embedding_model: str) -> Network | None:
     """The latest network for this very prompt and embedding model."""
-    folder = _newest(models, classifier, embedding_model)
-    return None if folder is None else load(folder)
+    fitting = [(card.created_at, folder) for folder, card in _fitting(models, classifier, embedding_model)]
+    return load(max(fitting)[1]) if fitting else None
 
 
 def certified(
@@ -109,11 +109,6 @@ def planned(models: Path, share: NetworkShare, plan_id: str) -> Network:
             f"nothing was asked of it. Train it again (semtel-batch distill), then plan again."
         )
     return load(folder)
-
-
-def _newest(models: Path, classifier: Classifier, embedding_model: str) -> Path | None:
-    fitting = [(card.created_at, folder) for folder, card in _fitting(models, classifier, embedding_model)]
-    return max(fitting)[1] if fitting else None
 
 
 def _fitting(models: Path, classifier: Classifier, embedding_model: str) -> Iterator[tuple[Path, Card]]:

@@ -280,9 +280,8 @@ class Runner:
         """
         again = generation.attempt > 0 or generation.stage is Stage.RECLASSIFY
         tier = self._plan.again_tier(leg, generation.stage) if again else leg.strategy.tier
-        endpoint = self._plan.asked_of(leg, generation.stage)
-        priced = any(price.tier is Tier.REALTIME for name, price in self._plan.prices if name == endpoint.name)
-        if tier not in (Tier.REALTIME, Tier.DECISIONS) and priced and self._hedging.is_late(self._started_at):
+        can_move = self._plan.has_realtime(self._plan.asked_of(leg, generation.stage).name)
+        if tier not in (Tier.REALTIME, Tier.DECISIONS) and can_move and self._hedging.is_late(self._started_at):
             return Tier.REALTIME
         return tier
 

@@ -110,7 +110,7 @@ def _planned(trials: Trials, one: study.Measured, n: int, room: piloting.Room, r
     k = one.strategy.conversations_per_request
     n_audited = piloting.n_of(one, room.n_fresh, n)
     arm, plan = trials.made(Role.VERIFY, recipe, one.strategy, n_audited * k)
-    if plan.chosen.usd_high > room.usd - trials.committed_usd():
+    if plan.chosen.usd_high > trials.left_usd():
         drop_arms(trials.session, [arm])
         return None
     if k > 1:

@@ -78,7 +78,7 @@ def _mix(plan: Plan, page: Page) -> list[RenderableType]:
 
 def _cells(plan: Plan, one: MixShare, why: str) -> list[str]:
     return [
-        stratum_name(plan.strata, one.stratum, _LEVELS if plan.path else ()),
+        stratum_of_plan(plan, one.stratum),
         share(one.share),
         count(one.n_conversations),
         str(plan.legs[one.leg].number + 1),
@@ -94,6 +94,11 @@ def leg_in_words(leg: Leg) -> str:
     who = " and ".join((leg.endpoint, *leg.pool)) if leg.strategy.tier is Tier.REALTIME else leg.endpoint
     where = f"{who} → {leg.strategy.escalate}" if leg.strategy.escalate else who
     return f"{leg.strategy.recipe}: {', '.join(leg.classifiers)}; {n} a request, {leg.strategy.tier}, {where}"
+
+
+def stratum_of_plan(plan: Plan, number: int) -> str:
+    """A stratum of a plan in words; of a certified mix they tell who was labelled before."""
+    return stratum_name(plan.strata, number, _LEVELS if plan.path else ())
 
 
 def stratum_name(strata: Strata, number: int, levels: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from semtel_batch.conversations import Ingested, askable, data_hash, load_index
+from semtel_batch.conversations import Ingested, askable, data_hash, load_index, part_paths
 from semtel_batch.measurements import MixPath, Pilot
 from semtel_batch.planner.job import Job
 from semtel_batch.planner.promise import pilot_of
@@ -38,7 +38,7 @@ def pilots_of(project: Path, kept: Ingested) -> tuple[Pilot, ...]:
 
 def _holds_all(folder: Path, other: Path) -> bool:
     """Whether every text that is kept in `other` is in `folder` too; False where nothing is kept there any more."""
-    theirs, mine = (sorted(one.glob("part-*.parquet")) for one in (other, folder))
+    theirs, mine = (part_paths(one) for one in (other, folder))
     if not theirs:
         return False
     asked, kept = (pl.scan_parquet(parts, glob=False).select("text_hash") for parts in (theirs, mine))
@@ -54,14 +54,14 @@ def labelled_rows(project: Path, folder: Path, path: MixPath) -> Bools | None:
         return None
     found = []
     for plan_id in path.labelled_by:
-        parts = sorted((plan_folder(project, plan_id) / "conversations").glob("part-*.parquet"))
+        parts = part_paths(plan_folder(project, plan_id) / "conversations")
         if not parts:
             return None
         found.append(pl.scan_parquet(parts, glob=False).select("text_hash"))
     known = pl.concat(found).unique()
-    mine = pl.scan_parquet(sorted(folder.glob("part-*.parquet")), glob=False).select("row", "text_hash")
+    mine = pl.scan_parquet(part_paths(folder), glob=False).select("row", "text_hash")
     rows = mine.join(known, on="text_hash", how="semi").select("row").collect()["row"].to_numpy()
-    return np.isin(askable(load_index(folder))["row"].to_numpy(), rows)
+    return np.isin(askable(load_index(folder, ["row", "first_row", "n_bytes"]))["row"].to_numpy(), rows)
 
 
 def keep_levels(job: Job, plan: Plan, folder: Path) -> None:

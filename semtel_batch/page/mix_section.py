@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semtel_batch.console.explain_view import leg_in_words, stratum_name
+from semtel_batch.console.explain_view import leg_in_words, stratum_of_plan
 from semtel_batch.console.figures import count, money, safe, share
 from semtel_batch.page import charts
 from semtel_batch.page.layout import Section, Table
@@ -16,7 +16,7 @@ def mix_section(plan: Plan) -> Section | None:
     if not plan.mix:
         return None
     shares = sorted(plan.mix, key=lambda one: (one.stratum, one.leg))
-    names = [(stratum_name(plan.strata, one.stratum), f"way {plan.legs[one.leg].number + 1}") for one in shares]
+    names = [(stratum_of_plan(plan, one.stratum), f"way {plan.legs[one.leg].number + 1}") for one in shares]
     drawn = [
         charts.Row(name=safe(f"{stratum}, {way}"), value=100 * one.share)
         for one, (stratum, way) in zip(shares, names, strict=True)

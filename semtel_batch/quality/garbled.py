@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from semtel_batch.measurements import Packs
+from semtel_batch.quality.agreement import clopper_pearson
 from semtel_batch.records import Outcome
 
 MOST_BROKEN = 0.1  # share of the packs of a size
@@ -73,8 +74,4 @@ def breaks(packs: Iterable[Packs]) -> bool:
     """Whether surely more than a tenth of such packs break."""
     found = [(one.n_broken, one.n) for one in packs]
     n_broken, n = sum(x for x, _ in found), sum(n for _, n in found)
-    if not n:
-        return False
-    from semtel_batch.quality.agreement import clopper_pearson  # scipy, which a first plan needn't wait for
-
-    return clopper_pearson(n_broken, n, 1 - 2 * _LEVEL)[0] > MOST_BROKEN + _ROUNDING
+    return n > 0 and clopper_pearson(n_broken, n, 1 - 2 * _LEVEL)[0] > MOST_BROKEN + _ROUNDING

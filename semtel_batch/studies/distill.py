@@ -104,7 +104,7 @@ class Applied:
 
 def distil(classifier: Classifier, source: Source, target: Target, previous: Network | None) -> Distilled:
     """Train and certify one network on a run's labels; the same run and seed give the same network."""
-    run, numbers = source.run, _numbers(classifier, source)
+    run, numbers = source.run, _numbered(classifier, source.run.labels)
     learned, checked = _split(numbers, source)
     if len(learned) + len(checked) < MIN_EXAMPLES:
         problem = f"{len(learned) + len(checked)} labels are too few; label at least {MIN_EXAMPLES} conversations"
@@ -166,11 +166,6 @@ def _labels_hash(source: Source) -> str:
     for one in (source.run, *source.also):
         digest.update("\0".join("" if label is None else label for label in one.labels).encode() + b"\1")
     return digest.hexdigest()
-
-
-def _numbers(classifier: Classifier, source: Source) -> Places:
-    """Each conversation's label's number, -1 where it has none of the classifier's."""
-    return _numbered(classifier, source.run.labels)
 
 
 def _numbered(classifier: Classifier, labels: Sequence[str | None]) -> Places:

@@ -148,7 +148,6 @@ LATE = {
     ("console.terminal", "semtel_batch.console.tradeoff_view"): "exact intervals, which no other report needs",
     ("console.terminal", "semtel_batch.studies.tradeoff"): "exact intervals, which no other report needs",
     ("commands.looking", "semtel_batch.studies.halos"): "exact tests, which only several classifiers need",
-    ("quality.garbled", "semtel_batch.quality.agreement"): "exact tests, which only packs that were answered need",
     ("quality.special", "scipy"): "a tenth of a second, which only exact tests need",
     ("page.charts", "matplotlib"): "half a second, which only a page needs",
     ("page.charts", "matplotlib.figure"): "half a second, which only a page needs",

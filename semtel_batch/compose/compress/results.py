@@ -31,6 +31,7 @@ COMPRESSED = pl.Schema(
     }
 )
 """One row a text. A null text is sent as it is, for the reason in `why`."""
+_FIGURES = pl.Schema({name: COMPRESSED[name] for name in ("n_before", "n_after", "cpu_s")})
 
 _FEW = 512  # texts for which starting processes costs more than it saves, where the compressor is cheap
 
@@ -79,7 +80,7 @@ class Compression:
 
     def spent(self) -> Spent | None:
         """What this way has taken and left so far, in all plans; None where it was never used."""
-        found = pl.concat([COMPRESSED.to_frame(), *_readable(self._files())])
+        found = pl.concat([_FIGURES.to_frame(), *_readable(self._files(), _FIGURES)])
         return _spent(found) if found.height else None
 
     def close(self) -> None:
@@ -106,14 +107,14 @@ class Compression:
 def cpu_seconds(folder: Path) -> float:
     """What compressing took of this machine, as far as a plan's own folder tells."""
     files = sorted((folder / "compressed").glob("*.parquet"))
-    return sum((float(one["cpu_s"].sum()) for one in _readable(files)), 0.0)
+    return sum((float(one["cpu_s"].sum()) for one in _readable(files, _FIGURES)), 0.0)
 
 
-def _readable(files: Sequence[Path]) -> Iterator[pl.DataFrame]:
+def _readable(files: Sequence[Path], schema: pl.Schema = COMPRESSED) -> Iterator[pl.DataFrame]:
     """The parts that can be read. A lost one costs compressing its texts again, and must not stop a run."""
     for file in files:
         try:
-            yield read_parts([file], COMPRESSED)
+            yield read_parts([file], schema)
         except StoreError as error:
             log.warning("what was compressed before is compressed again: %s", error)
 

@@ -31,7 +31,7 @@ log = logging.getLogger("semtel_batch.spark")
 
 _AGAIN_S = 0.5  # between two reports of a seat
 _REPORTS_PER_S = 400  # of all seats together: what one thread of Python answers beside its other work
-_LARGEST = 1 << 20  # bytes of a message
+LARGEST = 1 << 20  # bytes of a message
 _PROVE_S = 10  # within which whoever connects has to prove that it belongs here
 _FAILED_ALIKE = 4  # seats that could not go on, until nothing more is asked that way
 
@@ -54,7 +54,7 @@ class Dispatch:
         self, host: str, port: int, ways: Sequence[Mapping[str, int]], slices: Sequence[int], n_tasks: int
     ) -> None:
         """`host` as executors know it; `ways`: the concurrency of each one's endpoints; `slices`: the way of each."""
-        self._ways, self._queue = ways, Queue(slices, n_tasks)
+        self._queue = Queue(slices, n_tasks)
         self._ledgers = {name: Ledger(1 / most) for way in ways for name, most in way.items()}
         self._densities: dict[str, float] = {}  # by endpoint, as last heard
         self._lock, self._is_closing = threading.Lock(), False
@@ -176,7 +176,7 @@ class Dispatch:
                 answer_challenge(connection, self.address.token)
                 _wait_at_most(connection, 0)
                 while True:
-                    told = orjson.loads(connection.recv_bytes(_LARGEST))
+                    told = orjson.loads(connection.recv_bytes(LARGEST))
                     seat = told["seat"]
                     connection.send_bytes(orjson.dumps(self.answer(seat, told)))
         except (EOFError, OSError, AuthenticationError, AssertionError, KeyError, orjson.JSONDecodeError):

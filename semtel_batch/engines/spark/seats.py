@@ -24,7 +24,7 @@ import orjson
 
 from semtel_batch import config, plans
 from semtel_batch.clock import SystemClock
-from semtel_batch.engines.spark.dispatch import Address
+from semtel_batch.engines.spark.dispatch import LARGEST, Address
 from semtel_batch.errors import EndpointError, Incomplete
 from semtel_batch.intake import NUMBERS_OF_A_TASK, Intake, Lot, judged_labels
 from semtel_batch.keys import Keys
@@ -41,7 +41,6 @@ UNREACHED, ALONE = "unreached", "alone"
 
 _LANES = 2  # slices at a time
 _CONNECT_S = 5.0
-_LARGEST = 1 << 20
 _AGAIN_S = 0.5
 _AT_ONCE_S = 0.02
 _LOOK_BACK_S = 2.0  # over which it is told how much of a share was used
@@ -109,7 +108,7 @@ class DriverLine:
                 self._connection.send_bytes(orjson.dumps({"ask": what, "seat": self._seat, **told}))
                 if not self._connection.poll(USE_S):
                     raise TimeoutError("no answer")
-                answered: dict[str, Any] = orjson.loads(self._connection.recv_bytes(_LARGEST))
+                answered: dict[str, Any] = orjson.loads(self._connection.recv_bytes(LARGEST))
             except (OSError, EOFError) as problem:
                 self._connection.close()
                 raise Lost(str(problem)) from problem

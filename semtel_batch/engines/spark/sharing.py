@@ -6,6 +6,7 @@ requests, parts of answers with a note each. The run then finds it done; what is
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,6 +15,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from semtel_batch import plans
 from semtel_batch.engines.spark.cluster import Cluster
@@ -147,19 +150,20 @@ def _ways(work: Work, rows: Sequence[ShardRow]) -> list[list[ShardRow]]:
 
 def _round(work: Work, rows: Sequence[ShardRow], tasks: int) -> Round:
     parts = work.store.parts(work.plan.id)
+    labels = functools.cache(lambda leg: work.to_judge(Stage.GRADE, leg))  # nothing is answered meanwhile
     asked: list[Slice] = []
     for way, own in enumerate(_ways(work, rows)):
         for row in own:
             registered = tuple(_found(part) for part in parts if part.shard_id == row.shard.id)
-            judged = _judged(work, row) if row.shard.stage is Stage.GRADE else None
+            is_grade = row.shard.stage is Stage.GRADE
+            judged = _judged(work, row, labels(row.shard.leg)) if is_grade else None
             asked += (Slice(_absolute(row), number, way, registered, judged) for number in slices(row.shard))
     return Round(tuple(asked), tasks)
 
 
-def _judged(work: Work, row: ShardRow) -> Path:
-    """Where executors find the labels that a shard of the grader's is to judge."""
+def _judged(work: Work, row: ShardRow, labels: pl.DataFrame) -> Path:
+    """Where executors find the labels of a leg that a shard of the grader's is to judge."""
     path = judged_path(work.store.files(work.plan.id).resolve(), row.shard)
-    labels = work.to_judge(row.shard.stage, row.shard.leg)
     write_part(path, labels.join(read_parts([row.manifest], MANIFEST).select("row"), on="row", how="semi"), JUDGED)
     return path
 

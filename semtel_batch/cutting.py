@@ -165,12 +165,16 @@ def _write_manifest(asking: Asking, folder: Path, key: str, requests: _Requests,
     )
 
 
+def sizes_of(index: pl.DataFrame, rows: npt.ArrayLike | pl.Series) -> tuple[Ints, Ints]:
+    """Tokens and JSON bytes of these rows' texts by an index that has them, in this order."""
+    asked = pl.DataFrame({"row": rows}, schema={"row": pl.UInt32})
+    found = asked.join(index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left")
+    return found["n_tokens"].to_numpy().astype(np.int64), found["n_bytes"].to_numpy().astype(np.int64)
+
+
 def _sizes(asking: Asking, index: pl.DataFrame) -> tuple[Ints, Ints]:
     """Tokens and JSON bytes of each asked conversation's block, as it will stand in the prompt."""
-    rows = pl.DataFrame({"row": asking.ask.rows}, schema={"row": pl.UInt32})
-    sizes = rows.join(index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left")
-    tokens = sizes["n_tokens"].to_numpy().astype(np.int64)
-    n_bytes = sizes["n_bytes"].to_numpy().astype(np.int64)
+    tokens, n_bytes = sizes_of(index, asking.ask.rows)
     limit = shortening(asking.leg.strategy, asking.generation.stage)
     if limit is not None:
         # A cut text is at most the limit and its block; its bytes are at most what they were.

@@ -19,13 +19,13 @@ from semtel_batch.compose.prompt import batch_line
 from semtel_batch.compose.shards import ShardLimits, cut, limits_of
 from semtel_batch.conversations import iter_texts
 from semtel_batch.crashpoints import reach
+from semtel_batch.cutting import sizes_of
 from semtel_batch.legs import encoding_of, generation_key
 from semtel_batch.network_plan import vectors_of
-from semtel_batch.parts import MANIFEST, being_written, make_folder, read_parts, settle, write_part
-from semtel_batch.private import begin_private
+from semtel_batch.parts import MANIFEST, read_parts, write_part
 from semtel_batch.records import Endpoint, Shard, Tier
 from semtel_batch.rows import Generation, NewShard
-from semtel_batch.shardfiles import custom_id
+from semtel_batch.shardfiles import custom_id, write_lines
 from semtel_batch.vectors import INPUTS, PATH, REQUEST_TOKENS, Window, body_of, split
 
 _MAX_REQUESTS = 1_400  # of 35 inputs at most: OpenAI takes 50,000 inputs a batch; and its vectors are merged at once
@@ -61,10 +61,7 @@ def cut_texts(wanted: Wanted, rows: Rows, index: pl.DataFrame, alone: Rows) -> l
     """Shards that embed these rows, manifests written; those `alone` share no request. `index` has their sizes."""
     by_itself = np.isin(rows, alone)
     rows = np.concatenate([rows[~by_itself], rows[by_itself]])
-    sizes = pl.DataFrame({"row": rows}, schema={"row": pl.UInt32}).join(
-        index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left"
-    )
-    tokens, n_bytes = (sizes[name].to_numpy().astype(np.int64) for name in ("n_tokens", "n_bytes"))
+    tokens, n_bytes = sizes_of(index, rows)
     together = ShardLimits(max_requests=INPUTS, max_bytes=2**62, max_tokens=REQUEST_TOKENS)
     n_shared = int((~by_itself).sum())
     runs = cut(n_bytes[:n_shared], tokens[:n_shared], together) + [(i, i + 1) for i in range(n_shared, len(rows))]
@@ -75,8 +72,7 @@ def cut_texts(wanted: Wanted, rows: Rows, index: pl.DataFrame, alone: Rows) -> l
 def cut_smaller(wanted: Wanted, whole: Shard, manifest: Path, index: pl.DataFrame, max_tokens: int) -> list[NewShard]:
     """The same requests in smaller shards, for a queue that has no room for all of them at once."""
     members = read_parts([manifest], MANIFEST)
-    sizes = members.join(index.select("row", "n_tokens", "n_bytes"), on="row", how="left", maintain_order="left")
-    tokens, n_bytes = (sizes[name].to_numpy().astype(np.int64) for name in ("n_tokens", "n_bytes"))
+    tokens, n_bytes = sizes_of(index, members["row"])
     rows, numbers = members["row"].to_numpy(), members["request"].to_numpy().astype(np.int64)
     return _shards(wanted, rows, numbers, (tokens, n_bytes), f"{whole.key}p", max_tokens)
 
@@ -118,14 +114,8 @@ def write_texts(endpoint: Endpoint, shard: Shard, manifest: Path, conversations:
     """Write the lines of an embedding shard, whole or not at all."""
     if shard.path.exists():
         return
-    make_folder(shard.path.parent)
-    temporary = shard.path.with_suffix(".tmp")
-    with being_written(shard.path, temporary):
-        begin_private(temporary)
-        with temporary.open("wb") as file:
-            for request, windows in _requests(endpoint, manifest, conversations):
-                file.write(batch_line(custom_id(shard, request), body_of(windows, endpoint.model), PATH))
-        settle(temporary, shard.path)
+    requests = _requests(endpoint, manifest, conversations)
+    write_lines(shard, (batch_line(custom_id(shard, n), body_of(found, endpoint.model), PATH) for n, found in requests))
 
 
 def _requests(endpoint: Endpoint, manifest: Path, conversations: Path) -> Iterator[tuple[int, list[Window]]]:

@@ -6,7 +6,7 @@ The file goes when its shard has ended; it can be made again from what is kept.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,21 +43,28 @@ def write_file(
     """Write the lines of a shard, whole or not at all. `labels` (row, classifier, label): what a grader judges."""
     if shard.path.exists():
         return
-    make_folder(shard.path.parent)
     leg = plan.legs[shard.leg]
     prompt = wording(plan, leg, shard.classifiers, shard.stage, shard.tier)
     given = _labels_by_row(labels, shard.classifiers) if shard.stage is Stage.GRADE else {}
+
+    def lines() -> Iterator[bytes]:
+        members = read_parts([manifest], MANIFEST)
+        for rows, request in _requests(members, conversations, _shortener(plan, shard, compress)):
+            blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
+            body = prompt.body(user_content(blocks), len(blocks), prompt.cache_key(request, leg.cache_keys))
+            yield batch_line(custom_id(shard, request), body, prompt.url)
+
+    write_lines(shard, lines())
+
+
+def write_lines(shard: Shard, lines: Iterable[bytes]) -> None:
+    """Write a shard's file, whole or not at all; lines are composed as they are written."""
+    make_folder(shard.path.parent)
     temporary = shard.path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")  # two may write the same
     with being_written(shard.path, temporary):
         begin_private(temporary)
         with temporary.open("wb", buffering=_WRITTEN_AT_ONCE) as file:
-            for rows, request in _requests(
-                read_parts([manifest], MANIFEST), conversations, _shortener(plan, shard, compress)
-            ):
-                blocks = [Block(text=text, labels=given.get(row, ())) for row, text in rows]
-                key = prompt.cache_key(request, leg.cache_keys)
-                body = prompt.body(user_content(blocks), len(blocks), key)
-                file.write(batch_line(custom_id(shard, request), body, prompt.url))
+            file.writelines(lines)
         settle(temporary, shard.path)
 
 

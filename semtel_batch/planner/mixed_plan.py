@@ -66,7 +66,7 @@ def _reason(share: float, binding: Sequence[str]) -> str:
 
 
 def shadow_prices(mixed: Mixed) -> tuple[ShadowPrice, ...]:
-    """What one step more of each limit that binds would do to the bill, at the margin: the program's duals."""
+    """What one step more of each limit that binds would do to the bill, as the program was solved again for it."""
     found = [
         ShadowPrice(constraint=name, step=step, usd=Decimal(repr(round(-usd, 6))))
         for (name, step), usd in mixed.savings.items()

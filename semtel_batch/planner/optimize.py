@@ -329,7 +329,7 @@ def _weighed(job: Job, plan: Plan, judged: Sequence[_Judged], limits: Sequence[C
         found = (*steps(limits, allowed, barred, plan.chosen), *later)
         return replace(plan, frontier=points, shadow_prices=found)
     named = tuple(replace(one, name=f"mix of {plan.recipe}") if one.is_chosen else one for one in points)
-    # Of a mix the program's own duals say what a limit costs; what evidence would save, they don't.
+    # Of a mix the program itself says what a limit costs; what evidence would save, it doesn't.
     evidence = steps((), allowed, barred, plan.chosen)
     return replace(plan, frontier=named, shadow_prices=(*plan.shadow_prices, *evidence, *later))
 
